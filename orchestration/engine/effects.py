@@ -1,0 +1,51 @@
+"""What the engine asks the world to do. Execution carries an effect out only after the events that led to it are durable.
+
+May import: orchestration.models, stdlib.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from orchestration.models import ErrorRecord, OrchestrationId, OrchestrationStatus, TaskId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartAttempt:
+    """Run the task on the system and report back."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    attempt: int
+    system: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopAttempt:
+    """Make a running attempt end; it reports `ReportCancelled` when it has."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    attempt: int
+    because: Literal["timeout", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestAlternative:
+    """Ask for an alternative plan; answered with `AlternativeFound` or `NoAlternative`."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    error: ErrorRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnounceFinished:
+    """Tell whoever waits that the orchestration has ended."""
+
+    orchestration_id: OrchestrationId
+    outcome: OrchestrationStatus
+
+
+Effect: TypeAlias = StartAttempt | StopAttempt | RequestAlternative | AnnounceFinished

@@ -1,0 +1,245 @@
+"""The facts an orchestration is made of. They are stored in its journal; folding them rebuilds its state.
+
+May import: orchestration.models, orchestration.engine.inputs (for `OutputRef`, `TaskDefaults`), stdlib.
+
+Past tense, JSON-able, and complete: whatever was decided (a condition's verdict, a drawn delay) is written down, so
+that `State.evolve` never evaluates, draws or measures. The orchestration's id, the place in its journal and the
+instant (whole microseconds since the epoch) stand beside the event, in `Recorded`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from orchestration.engine.inputs import OutputRef, TaskDefaults
+from orchestration.models import (
+    ErrorRecord,
+    JsonObject,
+    OrchestrationId,
+    OrchestrationMode,
+    OrchestrationStatus,
+    TaskEdge,
+    TaskId,
+    TaskNode,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeVerdict:
+    """What an edge that had something to check turned out to be, when its upstream settled.
+
+    Edges without a condition and without data requirements need none: they deliver if the upstream completed.
+    """
+
+    target_task_id: TaskId
+    delivers: bool
+    warning: str | None = None
+    """Why an optional edge is dead although its upstream delivered."""
+    error: ErrorRecord | None = None
+    """Why the target must fail: its required edge can't be decided or lacks a required key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrchestrationSubmitted:
+    """The orchestration exists; its DAG is stored beside the journal under `dag_sha256`."""
+
+    dag_sha256: str
+    mode: OrchestrationMode
+    context: JsonObject = field(default_factory=dict)
+    routes: dict[TaskId, str] = field(default_factory=dict)
+    defaults: TaskDefaults = field(default_factory=TaskDefaults)
+    can_replan: bool = False
+    type: Literal["orchestration_submitted"] = "orchestration_submitted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStarted:
+    """An attempt was given to a system. Its effect is let out only after this is durable."""
+
+    task_id: TaskId
+    attempt: int
+    system: str
+    type: Literal["attempt_started"] = "attempt_started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptSucceeded:
+    """An attempt delivered; its task is completed."""
+
+    task_id: TaskId
+    attempt: int
+    output: OutputRef
+    verdicts: tuple[EdgeVerdict, ...] = ()
+    cost: float | None = None
+    type: Literal["attempt_succeeded"] = "attempt_succeeded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFailed:
+    """An attempt ended without an output; what follows is the next event."""
+
+    task_id: TaskId
+    attempt: int
+    error: ErrorRecord
+    type: Literal["attempt_failed"] = "attempt_failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptInterrupted:
+    """The process that ran the attempt is gone; the task is ready again. It costs no retry."""
+
+    task_id: TaskId
+    attempt: int
+    type: Literal["attempt_interrupted"] = "attempt_interrupted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested:
+    """A running attempt was asked to stop, because it ran out of time or the orchestration is being cancelled."""
+
+    task_id: TaskId
+    attempt: int
+    because: Literal["timeout", "cancelled"]
+    type: Literal["stop_requested"] = "stop_requested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryScheduled:
+    """The task waits for its back-off and is tried again."""
+
+    task_id: TaskId
+    attempt: int
+    """The attempt that failed."""
+    delay_seconds: float
+    due_at_us: int
+    type: Literal["retry_scheduled"] = "retry_scheduled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryDue:
+    """The back-off is over; the task is ready."""
+
+    task_id: TaskId
+    type: Literal["retry_due"] = "retry_due"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFailed:
+    """The task has failed for good."""
+
+    task_id: TaskId
+    error: ErrorRecord
+    verdicts: tuple[EdgeVerdict, ...] = ()
+    type: Literal["task_failed"] = "task_failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSkipped:
+    """A required edge of the task is dead."""
+
+    task_id: TaskId
+    because: TaskId
+    """The upstream end of that edge."""
+    verdicts: tuple[EdgeVerdict, ...] = ()
+    type: Literal["task_skipped"] = "task_skipped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TasksCancelled:
+    """The tasks will not run, or their attempts were stopped."""
+
+    task_ids: tuple[TaskId, ...]
+    note: str = ""
+    """Where work may continue, when an attempt could not be stopped."""
+    type: Literal["tasks_cancelled"] = "tasks_cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplanRequested:
+    """The task used up its attempts; an alternative plan is asked for and its required descendants are paused."""
+
+    task_id: TaskId
+    error: ErrorRecord
+    paused: tuple[TaskId, ...] = ()
+    type: Literal["replan_requested"] = "replan_requested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRevised:
+    """An alternative sub-DAG took a task's place; ids are final and carry the suffix of their revision."""
+
+    task_id: TaskId
+    """The superseded task."""
+    revision: int
+    tasks: tuple[TaskNode, ...]
+    edges: tuple[TaskEdge, ...]
+    """Edges among the new tasks, and copies of the superseded task's incoming edges to the new roots."""
+    routes: dict[TaskId, str]
+    delivers: TaskId
+    """The new task that stands for the superseded one in edges and references."""
+    reason: str = ""
+    type: Literal["plan_revised"] = "plan_revised"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrchestrationPaused:
+    """Nothing more starts until it is resumed."""
+
+    type: Literal["orchestration_paused"] = "orchestration_paused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrchestrationResumed:
+    """Tasks start again."""
+
+    type: Literal["orchestration_resumed"] = "orchestration_resumed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested:
+    """No task starts any more; running attempts are asked to stop."""
+
+    reason: str = ""
+    type: Literal["cancel_requested"] = "cancel_requested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrchestrationFinished:
+    """Every task has its outcome."""
+
+    outcome: Literal[OrchestrationStatus.COMPLETED, OrchestrationStatus.FAILED, OrchestrationStatus.CANCELLED]
+    type: Literal["orchestration_finished"] = "orchestration_finished"
+
+
+Event: TypeAlias = (
+    OrchestrationSubmitted
+    | AttemptStarted
+    | AttemptSucceeded
+    | AttemptFailed
+    | AttemptInterrupted
+    | StopRequested
+    | RetryScheduled
+    | RetryDue
+    | TaskFailed
+    | TaskSkipped
+    | TasksCancelled
+    | ReplanRequested
+    | PlanRevised
+    | OrchestrationPaused
+    | OrchestrationResumed
+    | CancelRequested
+    | OrchestrationFinished
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """An event in its orchestration's journal."""
+
+    orchestration_id: OrchestrationId
+    seq: int
+    """Counted from 1, without gaps."""
+    at_us: int
+    """Microseconds since the epoch; never less than the one before."""
+    event: Event

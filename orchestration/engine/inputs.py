@@ -1,0 +1,162 @@
+"""What the engine can be told: requests of callers, reports of attempts, and the passing of time.
+
+May import: orchestration.{models, dag}, stdlib.
+
+An input names its orchestration. Values an input may draw at random (jitter) or measure (durations) are carried
+in it, so that the same inputs in the same order always give the same events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from orchestration.dag import TaskDAG
+from orchestration.models import ErrorRecord, Json, OrchestrationId, OrchestrationMode, TaskId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskDefaults:
+    """What holds for a task that does not say otherwise."""
+
+    max_retries: int = 3
+    backoff_factor: float = 2.0
+    timeout_seconds: float | None = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputRef:
+    """An output's identity; the value itself stays outside the engine and the journal."""
+
+    sha256: str
+    """Of the output's JSON text in UTF-8."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit:
+    """A validated, normalised and routed DAG is to be run."""
+
+    orchestration_id: OrchestrationId
+    dag: TaskDAG
+    mode: OrchestrationMode = OrchestrationMode.HIERARCHICAL
+    context: Mapping[str, Json] = field(default_factory=dict)
+    """Visible to conditions and systems."""
+    routes: Mapping[TaskId, str] = field(default_factory=dict)
+    """The system each task goes to."""
+    defaults: TaskDefaults = field(default_factory=TaskDefaults)
+    can_replan: bool = False
+    """Whether someone can be asked for an alternative plan."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSuccess:
+    """An attempt delivered its output."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    attempt: int
+    output: OutputRef
+    value: Json = None
+    """The output itself, for conditions and data requirements; never kept."""
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFailure:
+    """An attempt ended without an output."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    attempt: int
+    error: ErrorRecord
+    jitter: float = 1.0
+    """In [0, 1): what part of the longest back-off to wait, should the attempt be retried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportCancelled:
+    """An attempt that was asked to stop has ended; the engine knows why it asked."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    attempt: int
+    jitter: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlineReached:
+    """The time of the engine's next deadline has come; `now` says how late it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotsFreed:
+    """Slots shared with another engine may be free again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Start nothing more; what runs may finish."""
+
+    orchestration_id: OrchestrationId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Go on after a pause."""
+
+    orchestration_id: OrchestrationId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """End everything: what has not started at once, what runs as soon as it can be stopped."""
+
+    orchestration_id: OrchestrationId
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recover:
+    """A new driver took the orchestration over: attempts that were running are interrupted and go again."""
+
+    orchestration_id: OrchestrationId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlternativeFound:
+    """Someone made an alternative for a task that used up its attempts; it is a validated sub-DAG."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    dag: TaskDAG
+    routes: Mapping[TaskId, str] = field(default_factory=dict)
+    delivers: TaskId | None = None
+    """The task whose output stands for the failed one's; needed where the sub-DAG has several leaves."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoAlternative:
+    """Nobody could make an alternative plan."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    reason: str
+
+
+Input: TypeAlias = (
+    Submit
+    | ReportSuccess
+    | ReportFailure
+    | ReportCancelled
+    | DeadlineReached
+    | SlotsFreed
+    | Pause
+    | Resume
+    | Cancel
+    | Recover
+    | AlternativeFound
+    | NoAlternative
+)

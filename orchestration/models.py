@@ -1,0 +1,240 @@
+"""What a task graph is made of: tasks, edges, their enums and the small records results are told in.
+
+May import: pydantic, stdlib. Nothing here knows how a graph is validated as a whole (`dag.py`) or run.
+
+The classes are frozen pydantic dataclasses: a wrong type or an unknown field is refused where it is written.
+Fields that the file format names but no part of the program honours yet are refused by name (`NOT_YET_AVAILABLE`):
+an approval that is silently ignored would be dangerous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic.dataclasses import dataclass
+
+TaskId: TypeAlias = str
+OrchestrationId: TypeAlias = str
+PlanId: TypeAlias = str
+Json: TypeAlias = JsonValue
+JsonObject: TypeAlias = dict[str, JsonValue]
+
+TASK_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}(~[0-9]{1,3})?$"
+"""A task id. `.`, `[n]` are reserved for references and expansion; `~n` marks a task of an alternative plan."""
+
+AUTO = "auto"
+"""The system preference that lets the router choose."""
+
+NOT_YET_AVAILABLE: Mapping[str, str] = {
+    "acceptance": "a check that must hold before a result counts",
+    "approval": "a person's agreement before the task runs",
+    "cache": "reuse of an earlier result",
+    "deadline_seconds": "a deadline for one task",
+    "fallback": "another task in place of a failed one",
+    "foreach": "one task per item of an upstream list",
+    "idempotent": "tasks that must not run twice",
+    "user_weight": "a weight in the ranking formula",
+    "verify": "a question whether an interrupted effect happened",
+}
+"""Task fields of the file format that nothing honours yet, each with what it will mean."""
+
+
+class OrchestrationMode(StrEnum):
+    """How an orchestration goes through its DAG."""
+
+    SIMPLE = "simple"
+    """One task at a time, in strict topological order."""
+    HIERARCHICAL = "hierarchical"
+    """Every ready task at once, as far as the concurrency limit allows."""
+    ADAPTIVE = "adaptive"
+    """HIERARCHICAL; priorities follow measured durations and a failed task may get an alternative plan."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> OrchestrationMode | None:
+        """Accept a mode's name in any case."""
+        return _by_name(cls, value)
+
+
+class TaskPriority(IntEnum):
+    """The user's wish; its value is the base score of the `weighted` formula."""
+
+    LOW = 1
+    MEDIUM = 2
+    HIGH = 3
+    CRITICAL = 4
+    URGENT = 5
+
+    @classmethod
+    def _missing_(cls, value: object) -> TaskPriority | None:
+        """Accept a priority's name in any case."""
+        return _by_name(cls, value)
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands. `TRANSITIONS` in the engine says which moves are legal."""
+
+    PENDING = "pending"
+    """An incoming edge is not decided yet."""
+    READY = "ready"
+    """Every incoming edge is decided, no required one is dead; waits for a slot."""
+    RUNNING = "running"
+    """An attempt is under way."""
+    RETRYING = "retrying"
+    """Waits for its back-off."""
+    REPLANNING = "replanning"
+    """Out of attempts; an alternative plan is being made."""
+    PAUSED = "paused"
+    """Depends on a task that is being replanned."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    """A required upstream edge is dead, so the task never runs."""
+    SUPERSEDED = "superseded"
+    """Replaced by an alternative plan."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> TaskStatus | None:
+        """Accept a status name in any case."""
+        return _by_name(cls, value)
+
+
+SETTLED = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.SKIPPED})
+"""Statuses in which a task has its outcome; its outgoing edges are decided then."""
+
+
+class OrchestrationStatus(StrEnum):
+    """Where an orchestration stands."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    """A person's wish: running attempts finish, nothing starts."""
+    CANCELLING = "cancelling"
+    """Cancel was asked for; some attempts have not ended yet."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @classmethod
+    def _missing_(cls, value: object) -> OrchestrationStatus | None:
+        """Accept a status name in any case."""
+        return _by_name(cls, value)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing more will happen on its own."""
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({OrchestrationStatus.COMPLETED, OrchestrationStatus.FAILED, OrchestrationStatus.CANCELLED})
+
+
+def _by_name(cls: Any, value: object) -> Any:
+    """Find the member of `cls` whose name is `value` in any case; None when there is none."""
+    if not isinstance(value, str):
+        return None
+    return cls.__members__.get(value.strip().upper())
+
+
+def enum_by_name(cls: Any) -> BeforeValidator:
+    """Make a validator that takes a member, its value or its name in any case, and lists the choices otherwise."""
+
+    def parse(value: object) -> Any:
+        if isinstance(value, cls):
+            return value
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            return cls(value)
+        except ValueError:
+            names = ", ".join(member.name for member in cls)
+            raise ValueError(f"expected one of {names}") from None
+
+    return BeforeValidator(parse)
+
+
+_CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+Seconds: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveSeconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class TaskNode:
+    """One task: what is to be done, where, how urgent it is and what it may cost.
+
+    Raises:
+        pydantic.ValidationError: A field has a wrong type or value, or is unknown.
+    """
+
+    task_id: Annotated[str, Field(pattern=TASK_ID_PATTERN)]
+    """Unique in its DAG: a letter or digit, then letters, digits, `_` and `-`; at most 100 characters."""
+    description: str = ""
+    """What is to be done, for people and language models."""
+    system_preference: Annotated[str, Field(min_length=1, max_length=100)] = AUTO
+    """Name of a configured system, or `auto`."""
+    priority: Annotated[TaskPriority, enum_by_name(TaskPriority)] = TaskPriority.MEDIUM
+    """LOW, MEDIUM, HIGH, CRITICAL or URGENT, by name or value."""
+    status: Annotated[TaskStatus, enum_by_name(TaskStatus)] = TaskStatus.PENDING
+    """Where the task stands; in a submitted DAG every task starts as pending."""
+    estimated_time_seconds: Seconds | None = None
+    """Expected duration of one attempt; unknown when absent."""
+    complexity_score: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = None
+    """How hard the task is, 0 to 10; unknown when absent."""
+    resource_requirements: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = field(default_factory=dict)
+    """Amounts the task holds while it runs. Recorded and exported; no capacities can be declared yet."""
+    tool: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """What to run on the system; the system may choose when absent."""
+    arguments: dict[str, JsonValue] = field(default_factory=dict)
+    """Arguments of the tool; `${task.path}` takes a value from an upstream task's output."""
+    max_retries: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Retries after the first attempt; the orchestrator's default when absent."""
+    backoff_factor: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] | None = None
+    """Growth of the longest wait from retry to retry; the orchestrator's default when absent."""
+    timeout_seconds: PositiveSeconds | None = None
+    """Time limit of one attempt; the orchestrator's default when absent."""
+    cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Expected cost of one attempt, in a unit of the caller's choice; summed up by `simulate`."""
+    metadata: dict[str, JsonValue] = field(default_factory=dict)
+    """Free for the caller; kept and exported, never interpreted."""
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class TaskEdge:
+    """A dependency: the target waits for the source and may receive its output.
+
+    A required edge gates its target and, when dead, skips it; an optional edge is waited for but never blocks.
+    """
+
+    source_task_id: str
+    """The upstream task."""
+    target_task_id: str
+    """The downstream task."""
+    data_requirements: list[Annotated[str, Field(min_length=1)]] = field(default_factory=list)
+    """Keys the upstream's output must have; with none, the whole output flows."""
+    is_optional: bool = False
+    """Whether the target runs even when this edge is dead."""
+    condition: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    """CEL over `output`, `status` and `context`; the edge delivers only where it holds."""
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class ErrorRecord:
+    """Why an attempt or a task failed, as it is stored and shown."""
+
+    code: str
+    """Stable, for programs: `timeout`, `tool_error`, `condition_error`, …"""
+    message: str
+    """One or a few sentences, for readers."""
+    retryable: bool = False
+    """Whether repeating can help."""
+    attempt: int | None = None
+    """Number of the attempt that failed; None when the task never ran."""
+    system: str | None = None
+    """Where it failed; None when the task never ran."""
+    retry_after_seconds: float | None = None
+    """The least wait before another attempt that the system asked for."""
