@@ -32,6 +32,15 @@ class StopAttempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AbandonAttempt:
+    """The attempt did not stop in time: forget it; its work may go on at the system, its report is not wanted."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestAlternative:
     """Ask for an alternative plan; answered with `AlternativeFound` or `NoAlternative`."""
 
@@ -48,4 +57,4 @@ class AnnounceFinished:
     outcome: OrchestrationStatus
 
 
-Effect: TypeAlias = StartAttempt | StopAttempt | RequestAlternative | AnnounceFinished
+Effect: TypeAlias = StartAttempt | StopAttempt | AbandonAttempt | RequestAlternative | AnnounceFinished

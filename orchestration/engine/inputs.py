@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from orchestration.dag import TaskDAG
-from orchestration.models import ErrorRecord, Json, OrchestrationId, OrchestrationMode, TaskId
+from orchestration.models import ErrorRecord, Json, OrchestrationId, TaskId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,22 +32,6 @@ class OutputRef:
     sha256: str
     """Of the output's JSON text in UTF-8."""
     size_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submit:
-    """A validated, normalised and routed DAG is to be run."""
-
-    orchestration_id: OrchestrationId
-    dag: TaskDAG
-    mode: OrchestrationMode = OrchestrationMode.HIERARCHICAL
-    context: Mapping[str, Json] = field(default_factory=dict)
-    """Visible to conditions and systems."""
-    routes: Mapping[TaskId, str] = field(default_factory=dict)
-    """The system each task goes to."""
-    defaults: TaskDefaults = field(default_factory=TaskDefaults)
-    can_replan: bool = False
-    """Whether someone can be asked for an alternative plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +102,11 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recover:
-    """A new driver took the orchestration over: attempts that were running are interrupted and go again."""
+class TakeOver:
+    """A driver begins with an orchestration, new or left behind: attempts of the driver before are interrupted.
+
+    Starting a new orchestration is taking over one that nobody has driven yet: one path, well trodden.
+    """
 
     orchestration_id: OrchestrationId
 
@@ -147,8 +134,7 @@ class NoAlternative:
 
 
 Input: TypeAlias = (
-    Submit
-    | ReportSuccess
+    ReportSuccess
     | ReportFailure
     | ReportCancelled
     | DeadlineReached
@@ -156,7 +142,7 @@ Input: TypeAlias = (
     | Pause
     | Resume
     | Cancel
-    | Recover
+    | TakeOver
     | AlternativeFound
     | NoAlternative
 )

@@ -1,0 +1,108 @@
+"""The ready tasks of one orchestration in the order in which they should start.
+
+May import: orchestration.models, orchestration.engine.state, stdlib.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from typing import Protocol
+
+from orchestration.engine.state import State
+from orchestration.models import TaskId, TaskStatus
+
+Key = tuple[float, float]
+_LAST: Key = (0.0, 0.0)
+
+
+class ReadyQueue(Protocol):
+    """Knows which ready task comes next."""
+
+    def push(self, task_id: TaskId) -> None:
+        """Take in a task that has become ready."""
+        ...
+
+    def head(self) -> tuple[Key, TaskId] | None:
+        """Return the task that should start next with its key, or None when none may start now."""
+        ...
+
+    def rerank(self, keys: Mapping[TaskId, Key]) -> None:
+        """Order by new keys."""
+        ...
+
+
+class RankedQueue:
+    """Ready tasks by key, ties by place in the DAG; a heap, never a scan.
+
+    Entries of tasks that are not ready any more are dropped when they come up.
+    """
+
+    def __init__(self, state: State, keys: Mapping[TaskId, Key]) -> None:
+        self._state = state
+        self._keys = keys
+        self._heap: list[tuple[Key, int, TaskId]] = []
+
+    def push(self, task_id: TaskId) -> None:
+        """Take in a task that has become ready."""
+        position = self._state.tasks[task_id].position
+        heapq.heappush(self._heap, (self._keys.get(task_id, _LAST), position, task_id))
+
+    def head(self) -> tuple[Key, TaskId] | None:
+        """Return the most urgent ready task with its key."""
+        heap, tasks = self._heap, self._state.tasks
+        while heap:
+            key, _, task_id = heap[0]
+            if tasks[task_id].status is TaskStatus.READY:
+                return key, task_id
+            heapq.heappop(heap)
+        return None
+
+    def rerank(self, keys: Mapping[TaskId, Key]) -> None:
+        """Order by new keys; a task that has none any more keeps its old one."""
+        self._keys = keys
+        self._heap = [(keys.get(task_id, key), position, task_id) for key, position, task_id in self._heap]
+        heapq.heapify(self._heap)
+
+
+class StrictQueue:
+    """One task at a time in topological order: a task that waits for its back-off holds its place."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._order = state.dag.topological_sort()
+        self._cursor = 0
+
+    def push(self, task_id: TaskId) -> None:
+        """Take in a task; the order stands already, so nothing needs to be kept."""
+
+    def head(self) -> tuple[Key, TaskId] | None:
+        """Return the first unsettled task if it is ready; the whole order waits for it otherwise."""
+        tasks = self._state.tasks
+        while self._cursor < len(self._order):
+            task_id = self._order[self._cursor]
+            task = tasks[task_id]
+            if task.status is TaskStatus.SUPERSEDED:
+                self._unfold(task_id)
+            elif task.is_settled:
+                self._cursor += 1
+            else:
+                return (_LAST, task_id) if task.status is TaskStatus.READY else None
+        return None
+
+    def _unfold(self, task_id: TaskId) -> None:
+        """Put the tasks of an alternative in the superseded task's place, upstream first."""
+        tasks = self._state.tasks
+        successor = tasks[self._state.replacement[task_id]]
+        suffix = successor.node.task_id.rpartition("~")[2]
+        fresh = [other for other in tasks if other.endswith(f"~{suffix}") and other not in set(self._order)]
+        order: list[TaskId] = []
+        waiting = {other: {edge.source for edge in tasks[other].incoming} & set(fresh) for other in fresh}
+        while len(order) < len(fresh):
+            order.append(
+                next(other for other in fresh if other not in order and waiting[other] <= set(order))
+            )
+        self._order[self._cursor : self._cursor + 1] = order
+
+    def rerank(self, keys: Mapping[TaskId, Key]) -> None:
+        """Keep the topological order whatever the keys say."""

@@ -1,0 +1,220 @@
+"""Chooses which ready task starts next, over all orchestrations of an engine, within the slots there are.
+
+May import: orchestration.{models, options}, orchestration.engine.{prioritizer, ready_queue, state}, stdlib.
+
+Prior art: list scheduling with upward ranks (see `prioritizer.py`). Adaptive: expected durations are corrected by what
+tasks of the same kind really took, and the queue is ranked anew as results come in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from orchestration.dag import DEFAULT_DURATION_SECONDS
+from orchestration.engine.prioritizer import DynamicTaskPrioritizer
+from orchestration.engine.ready_queue import Key, RankedQueue, ReadyQueue, StrictQueue
+from orchestration.engine.state import State, TaskState
+from orchestration.models import OrchestrationId, OrchestrationMode, OrchestrationStatus, TaskId, TaskStatus
+
+_RERANK_GROWTH = 1.5
+"""Results between two rankings grow by this factor: learning is quickest early, and the whole costs O(log n) rankings."""
+
+Kind = tuple[str, str | None]
+
+
+@dataclass(slots=True)
+class SlotPool:
+    """How many attempts may run at once; engines of one orchestrator share one."""
+
+    limit: int
+    used: int = 0
+
+    @property
+    def is_free(self) -> bool:
+        """Whether an attempt may start."""
+        return self.used < self.limit
+
+
+@dataclass(slots=True)
+class _Observed:
+    """What tasks of one kind took so far."""
+
+    count: int = 0
+    seconds: float = 0.0
+    estimated_count: int = 0
+    estimated_seconds: float = 0.0
+    """Sum of the estimates of those that had one."""
+    actual_of_estimated_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class DurationModel:
+    """Expected durations: a task's estimate, scaled by how its kind kept to its estimates; else its kind's mean."""
+
+    default_seconds: float = DEFAULT_DURATION_SECONDS
+    is_informed: bool = False
+    """Whether any estimate or measurement is known; if not, only ratios mean something."""
+    observed: dict[Kind, _Observed] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, state: State) -> DurationModel:
+        """Return a model that knows the estimates of a DAG."""
+        known = [
+            task.node.estimated_time_seconds
+            for task in state.tasks.values()
+            if task.node.estimated_time_seconds is not None
+        ]
+        return cls(sum(known) / len(known), True) if known else cls()
+
+    def observe(self, task: TaskState) -> None:
+        """Learn from a completed task."""
+        seconds = task.duration_us / 1_000_000
+        entry = self.observed.setdefault((task.system, task.node.tool), _Observed())
+        entry.count += 1
+        entry.seconds += seconds
+        estimate = task.node.estimated_time_seconds
+        if estimate is not None:
+            entry.estimated_count += 1
+            entry.estimated_seconds += estimate
+            entry.actual_of_estimated_seconds += seconds
+        self.is_informed = True
+
+    def expected(self, task: TaskState) -> float:
+        """Return the expected duration of one attempt, in seconds."""
+        entry = self.observed.get((task.system, task.node.tool))
+        estimate = task.node.estimated_time_seconds
+        if estimate is None:
+            return self.default_seconds if entry is None else entry.seconds / entry.count
+        if entry is None or entry.estimated_seconds <= 0:
+            return estimate
+        return estimate * entry.actual_of_estimated_seconds / entry.estimated_seconds
+
+
+class _Entry:
+    """One orchestration in the scheduler."""
+
+    __slots__ = ("durations", "is_adaptive", "keys", "next_rerank", "queue", "results", "state")
+
+    def __init__(
+        self, state: State, durations: DurationModel, keys: dict[TaskId, Key], *, is_adaptive: bool
+    ) -> None:
+        self.state = state
+        self.durations = durations
+        self.keys = keys
+        self.is_adaptive = is_adaptive
+        self.results = 0
+        self.next_rerank = 1
+        self.queue: ReadyQueue = (
+            StrictQueue(state) if state.mode is OrchestrationMode.SIMPLE else RankedQueue(state, keys)
+        )
+
+
+class AdaptiveTaskScheduler:
+    """Orders what is ready and starts it within the concurrency limit.
+
+    Args:
+        slots: How many attempts may run at once.
+        prioritizer: Ranks the tasks.
+        is_adaptive: False: one ranking, made when an orchestration is taken over.
+    """
+
+    def __init__(
+        self, slots: SlotPool, prioritizer: DynamicTaskPrioritizer | None = None, *, is_adaptive: bool = True
+    ) -> None:
+        self.slots = slots
+        self.prioritizer = prioritizer or DynamicTaskPrioritizer()
+        self._is_adaptive = is_adaptive
+        self._entries: dict[OrchestrationId, _Entry] = {}
+
+    def add(self, state: State) -> None:
+        """Take an orchestration in, with whatever of it is ready."""
+        durations = DurationModel.of(state)
+        for task in state.tasks.values():
+            if task.output is not None:
+                durations.observe(task)
+        is_adaptive = self._is_adaptive and state.mode is OrchestrationMode.ADAPTIVE
+        entry = _Entry(state, durations, {}, is_adaptive=is_adaptive)
+        self._entries[state.orchestration_id] = entry
+        self._rank(entry)
+        for task_id, task in state.tasks.items():
+            if task.status is TaskStatus.READY:
+                entry.queue.push(task_id)
+
+    def remove(self, orchestration_id: OrchestrationId) -> None:
+        """Forget an orchestration."""
+        self._entries.pop(orchestration_id, None)
+
+    def ready(self, state: State, task_id: TaskId) -> None:
+        """Take in a task that has become ready."""
+        self._entries[state.orchestration_id].queue.push(task_id)
+
+    def completed(self, state: State, task: TaskState) -> None:
+        """Learn from a completed task, and rank anew when enough has been learned."""
+        entry = self._entries[state.orchestration_id]
+        entry.durations.observe(task)
+        entry.results += 1
+        if entry.is_adaptive and entry.results >= entry.next_rerank:
+            entry.next_rerank = int(entry.results * _RERANK_GROWTH) + 1
+            self._rank(entry)
+
+    def revised(self, state: State) -> None:
+        """Rank anew after the graph has changed."""
+        self._rank(self._entries[state.orchestration_id])
+
+    def _rank(self, entry: _Entry) -> None:
+        tasks, durations = entry.state.tasks, entry.durations
+        entry.keys = self.prioritizer.keys(entry.state, lambda task_id: durations.expected(tasks[task_id]))
+        entry.queue.rerank(entry.keys)
+
+    def next(self) -> tuple[State, TaskState] | None:
+        """Return the task that should start now; None when no slot is free or nothing may start."""
+        if not self.slots.is_free:
+            return None
+        best: tuple[Key, State, TaskId] | None = None
+        for entry in self._entries.values():
+            if entry.state.status is not OrchestrationStatus.RUNNING:
+                continue
+            head = entry.queue.head()
+            if head is not None and (best is None or head[0] < best[0]):
+                best = (head[0], entry.state, head[1])
+        return None if best is None else (best[1], best[1].tasks[best[2]])
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether something could start if only a slot were free."""
+        return any(
+            entry.state.status is OrchestrationStatus.RUNNING and entry.queue.head() is not None
+            for entry in self._entries.values()
+        )
+
+    def expected_seconds(self, state: State, task: TaskState) -> float | None:
+        """Return a task's expected duration, or None when nothing is known to go by."""
+        entry = self._entries.get(state.orchestration_id)
+        if entry is None or not entry.durations.is_informed:
+            return None
+        return entry.durations.expected(task)
+
+    def remaining_seconds(self, state: State, now_us: int) -> float | None:
+        """Estimate how long the orchestration still needs; None when nothing is known to go by.
+
+        The greater of the longest path from a running or the most urgent ready task, and the remaining work spread
+        over all slots. The work is the number of unsettled tasks times their mean expected duration.
+        """
+        entry = self._entries.get(state.orchestration_id)
+        if state.unsettled == 0:
+            return 0.0
+        if entry is None or not entry.durations.is_informed:
+            return None
+        longest = 0.0
+        for task_id in state.running:
+            task = state.tasks[task_id]
+            spent = (now_us - (task.started_at_us or now_us)) / 1_000_000
+            longest = max(longest, -entry.keys.get(task_id, (0.0, 0.0))[1] - spent)
+        head = entry.queue.head()
+        if head is not None:
+            longest = max(longest, -head[0][1])
+        observed = entry.durations.observed.values()
+        count = sum(item.count for item in observed)
+        mean = sum(item.seconds for item in observed) / count if count else entry.durations.default_seconds
+        workers = 1 if state.mode is OrchestrationMode.SIMPLE else self.slots.limit
+        return max(longest, state.unsettled * mean / workers)

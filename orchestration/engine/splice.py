@@ -1,0 +1,86 @@
+"""Turns an alternative sub-DAG into the event that puts it in a failed task's place, or says why it can't.
+
+May import: orchestration.models, orchestration.engine.{events, inputs, state}, stdlib.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from orchestration.engine.events import PlanRevised
+from orchestration.engine.inputs import AlternativeFound
+from orchestration.engine.state import State, TaskState, fingerprint
+from orchestration.models import Json, TaskEdge, TaskNode, TaskStatus
+
+_NAMED = re.compile(r"(?<!\$)(\$\{\s*)([A-Za-z0-9][A-Za-z0-9_-]*)(?=[\s.\[}])")
+"""The task a reference names; `$${` is no reference."""
+
+
+def plan_revision(state: State, task: TaskState, found: AlternativeFound) -> PlanRevised | str:
+    """Return the event that splices `found` in for `task`, or one sentence why it is refused.
+
+    The sub-DAG's ids get the suffix `~N`, N counting the orchestration's alternatives; its roots inherit the failed
+    task's incoming edges.
+    """
+    dag = found.dag
+    if not dag.nodes:
+        return "the alternative has no task"
+    tried = fingerprint(dag.nodes.values())
+    if tried in state.fingerprints or tried == fingerprint([task.node]):
+        return "the alternative is what was tried already"
+    has_downstream = {edge.source_task_id for edge in dag.edges}
+    leaves = [task_id for task_id in dag.nodes if task_id not in has_downstream]
+    delivers = found.delivers
+    if delivers is None:
+        if len(leaves) != 1:
+            return (
+                f"the alternative has {len(leaves)} leaves ({', '.join(leaves)}) and names none that delivers"
+            )
+        delivers = leaves[0]
+    elif delivers not in dag.nodes:
+        return f"the alternative says {delivers!r} delivers, which is not one of its tasks"
+    suffix = f"~{state.revision}"
+    renamed = {task_id: f"{task_id.split('~')[0]}{suffix}" for task_id in dag.nodes}
+    tasks = tuple(_renamed(node, renamed) for node in dag.nodes.values())
+    edges = [
+        replace(
+            edge, source_task_id=renamed[edge.source_task_id], target_task_id=renamed[edge.target_task_id]
+        )
+        for edge in dag.edges
+    ]
+    has_upstream = {edge.target_task_id for edge in dag.edges}
+    for task_id in dag.nodes:
+        if task_id not in has_upstream:
+            edges += [_inherited(edge.edge, edge.source, renamed[task_id]) for edge in task.incoming]
+    return PlanRevised(
+        task_id=task.node.task_id,
+        revision=state.revision + 1,
+        tasks=tasks,
+        edges=tuple(edges),
+        routes={renamed[task_id]: system for task_id, system in found.routes.items()},
+        delivers=renamed[delivers],
+        reason=found.reason,
+    )
+
+
+def _renamed(node: TaskNode, renamed: dict[str, str]) -> TaskNode:
+    """Return the task under its new id, with references to its siblings following them."""
+    arguments = {key: _follow(value, renamed) for key, value in node.arguments.items()}
+    return replace(node, task_id=renamed[node.task_id], arguments=arguments, status=TaskStatus.PENDING)
+
+
+def _follow(value: Json, renamed: dict[str, str]) -> Json:
+    """Return `value` with every reference to a renamed task naming it anew."""
+    if isinstance(value, str):
+        return _NAMED.sub(lambda found: found[1] + renamed.get(found[2], found[2]), value)
+    if isinstance(value, list):
+        return [_follow(item, renamed) for item in value]
+    if isinstance(value, dict):
+        return {key: _follow(item, renamed) for key, item in value.items()}
+    return value
+
+
+def _inherited(edge: TaskEdge, source: str, target: str) -> TaskEdge:
+    """Return a copy of a decided incoming edge that ends at a new root."""
+    return replace(edge, source_task_id=source, target_task_id=target)

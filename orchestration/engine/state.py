@@ -1,0 +1,439 @@
+"""What an orchestration is at one instant: the fold of its events over its DAG. Only `evolve` changes it.
+
+May import: orchestration.{dag, errors, models}, orchestration.engine.{events, inputs, transitions}, stdlib.
+
+Theory of operation: each task counts its undecided incoming edges and its dead required ones, so that settling a
+task costs O(out-degree). `evolve` neither evaluates conditions nor draws nor measures: events say what was decided.
+What a change makes possible is collected in `newly_ready` and `newly_dead`; the engine drains them after each event,
+replay throws them away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, assert_never
+
+from orchestration.dag import TaskDAG
+from orchestration.engine.events import (
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptStarted,
+    AttemptSucceeded,
+    CancelRequested,
+    EdgeVerdict,
+    OrchestrationFinished,
+    OrchestrationPaused,
+    OrchestrationResumed,
+    OrchestrationSubmitted,
+    PlanRevised,
+    Recorded,
+    ReplanRequested,
+    RetryDue,
+    RetryScheduled,
+    StopRequested,
+    TaskFailed,
+    TasksCancelled,
+    TaskSkipped,
+)
+from orchestration.engine.inputs import OutputRef, TaskDefaults
+from orchestration.engine.transitions import ORCHESTRATION_TRANSITIONS, TASK_TRANSITIONS
+from orchestration.errors import HistoryMismatchError, InvalidTransitionError
+from orchestration.models import (
+    SETTLED,
+    ErrorRecord,
+    JsonObject,
+    OrchestrationId,
+    OrchestrationMode,
+    OrchestrationStatus,
+    TaskEdge,
+    TaskId,
+    TaskNode,
+    TaskStatus,
+)
+
+_STORY_LENGTH = 20
+"""Events an error about an illegal move carries: enough to see how it came about."""
+
+_OVER = SETTLED | {TaskStatus.SUPERSEDED}
+
+
+@dataclass(slots=True)
+class EdgeState:
+    """An edge and what became of it."""
+
+    edge: TaskEdge
+    source: TaskId
+    """The present upstream end: `edge.source_task_id`, or the task that replaced it."""
+    target: TaskId
+    delivers: bool | None = None
+    """None until the upstream settles."""
+
+    @property
+    def needs_checking(self) -> bool:
+        """Whether its fate depends on more than the upstream's outcome."""
+        return self.edge.condition is not None or bool(self.edge.data_requirements)
+
+
+@dataclass(slots=True)
+class TaskState:
+    """A task and how far it came."""
+
+    node: TaskNode
+    position: int
+    system: str
+    status: TaskStatus = TaskStatus.PENDING
+    attempt: int = 0
+    """Number of the latest attempt; 0 before the first."""
+    failures: int = 0
+    """Attempts that used up a retry; an interrupted one does not."""
+    undecided: int = 0
+    dead: int = 0
+    """Required incoming edges that are dead."""
+    incoming: list[EdgeState] = field(default_factory=list)
+    outgoing: list[EdgeState] = field(default_factory=list)
+    started_at_us: int | None = None
+    """Start of the latest attempt."""
+    finished_at_us: int | None = None
+    duration_us: int = 0
+    due_at_us: int | None = None
+    """End of the back-off, while retrying."""
+    stopping: Literal["timeout", "cancelled"] | None = None
+    """Why the running attempt was asked to stop."""
+    error: ErrorRecord | None = None
+    output: OutputRef | None = None
+    note: str | None = None
+    paused_by: set[TaskId] = field(default_factory=set)
+    """Upstreams being replanned that hold this task."""
+    caused_skip: bool = False
+    replans: int = 0
+    """Alternatives tried in this place before this task."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has its outcome."""
+        return self.status in SETTLED
+
+
+class State:
+    """One orchestration.
+
+    Args:
+        orchestration_id: Its id.
+        dag: The validated, normalised DAG it was submitted with.
+    """
+
+    def __init__(self, orchestration_id: OrchestrationId, dag: TaskDAG) -> None:
+        self.orchestration_id = orchestration_id
+        self.dag = dag
+        self.mode = OrchestrationMode.HIERARCHICAL
+        self.context: JsonObject = {}
+        self.defaults = TaskDefaults()
+        self.can_replan = False
+        self.status = OrchestrationStatus.RUNNING
+        self.tasks: dict[TaskId, TaskState] = {}
+        self.counts: dict[TaskStatus, int] = {}
+        self.running: dict[TaskId, None] = {}
+        """Running tasks, longest first."""
+        self.unsettled = 0
+        self.revision = 1
+        self.replacement: dict[TaskId, TaskId] = {}
+        """Superseded task → the task that stands for it."""
+        self.fingerprints: set[str] = set()
+        """Of every alternative tried so far."""
+        self.last_seq = 0
+        self.last_at_us = 0
+        self.submitted_at_us = 0
+        self.first_started_at_us: int | None = None
+        self.last_settled_at_us: int | None = None
+        self.finished_at_us: int | None = None
+        self.attempts = 0
+        self.work_us = 0
+        self.cost = 0.0
+        self.cancel_reason = ""
+        self.warnings: list[str] = []
+        self.newly_ready: list[TaskId] = []
+        self.newly_dead: deque[tuple[TaskId, TaskId, ErrorRecord | None]] = deque()
+        """Target, upstream and, where the edge could not be decided, why."""
+        self._story: deque[Recorded] = deque(maxlen=_STORY_LENGTH)
+
+    @property
+    def total_tasks(self) -> int:
+        """Return how many executable tasks there are; superseded ones don't count."""
+        return len(self.tasks) - self.counts.get(TaskStatus.SUPERSEDED, 0)
+
+    def current(self, task_id: TaskId) -> TaskId:
+        """Return the task that now stands for `task_id`."""
+        while task_id in self.replacement:
+            task_id = self.replacement[task_id]
+        return task_id
+
+    def is_tolerated(self, task: TaskState) -> bool:
+        """Whether a failed task is one its dependents can live with: it has some, and none was skipped over it."""
+        return bool(task.outgoing) and not task.caused_skip
+
+    # Change
+
+    def evolve(self, recorded: Recorded) -> None:
+        """Apply one event.
+
+        Raises:
+            HistoryMismatchError: It is not the next one of this orchestration.
+            InvalidTransitionError: It makes a move the transition tables forbid.
+        """
+        if recorded.seq != self.last_seq + 1:
+            raise HistoryMismatchError(f"event {self.last_seq + 1}", f"event {recorded.seq}")
+        self.last_seq = recorded.seq
+        self.last_at_us = recorded.at_us
+        self._story.append(recorded)
+        now = recorded.at_us
+        event = recorded.event
+        match event:
+            case AttemptStarted():
+                self._start(event, now)
+            case AttemptSucceeded():
+                task = self.tasks[event.task_id]
+                self._end_attempt(task, now)
+                task.output = event.output
+                self.cost += event.cost if event.cost is not None else (task.node.cost or 0.0)
+                self._settle(task, TaskStatus.COMPLETED, now, event.verdicts)
+            case AttemptFailed():
+                task = self.tasks[event.task_id]
+                self._end_attempt(task, now)
+                task.failures += 1
+                task.error = event.error
+                self.cost += task.node.cost or 0.0
+            case RetryScheduled():
+                task = self.tasks[event.task_id]
+                task.due_at_us = event.due_at_us
+                self._move(task, TaskStatus.RETRYING)
+            case RetryDue():
+                self._make_ready(self.tasks[event.task_id])
+            case TaskFailed():
+                task = self.tasks[event.task_id]
+                self._release_paused(task)
+                task.error = event.error
+                self._settle(task, TaskStatus.FAILED, now, event.verdicts)
+            case TaskSkipped():
+                task = self.tasks[event.task_id]
+                self.tasks[event.because].caused_skip = True
+                task.note = f"skipped: nothing came from {event.because}"
+                self._settle(task, TaskStatus.SKIPPED, now, event.verdicts)
+            case TasksCancelled():
+                self._cancel(event, now)
+            case AttemptInterrupted():
+                task = self.tasks[event.task_id]
+                self._end_attempt(task, now)
+                task.note = f"attempt {event.attempt} was interrupted"
+                self._make_ready(task)
+            case StopRequested():
+                self.tasks[event.task_id].stopping = event.because
+            case ReplanRequested():
+                self._move(self.tasks[event.task_id], TaskStatus.REPLANNING)
+                for task_id in event.paused:
+                    paused = self.tasks[task_id]
+                    paused.paused_by.add(event.task_id)
+                    if paused.status is TaskStatus.PENDING:
+                        self._move(paused, TaskStatus.PAUSED)
+            case PlanRevised():
+                self._splice(event)
+            case OrchestrationPaused():
+                self._move_self(OrchestrationStatus.PAUSED)
+            case OrchestrationResumed():
+                self._move_self(OrchestrationStatus.RUNNING)
+            case CancelRequested():
+                self.cancel_reason = event.reason
+                self._move_self(OrchestrationStatus.CANCELLING)
+            case OrchestrationFinished():
+                self.finished_at_us = now
+                self._move_self(event.outcome)
+            case OrchestrationSubmitted():
+                self._begin(event, now)
+            case _:
+                assert_never(event)
+
+    def _begin(self, event: OrchestrationSubmitted, now: int) -> None:
+        """Lay out the tasks; those without upstreams are ready."""
+        self.mode = event.mode
+        self.context = event.context
+        self.defaults = event.defaults
+        self.can_replan = event.can_replan
+        self.submitted_at_us = now
+        for position, node in enumerate(self.dag.nodes.values()):
+            self.tasks[node.task_id] = TaskState(node, position, event.routes.get(node.task_id, ""))
+        for edge in self.dag.edges:
+            self._add_edge(edge)
+        self.unsettled = len(self.tasks)
+        self.counts = {TaskStatus.PENDING: len(self.tasks)}
+        for task in self.tasks.values():
+            if task.undecided == 0:
+                self._make_ready(task)
+
+    def _add_edge(self, edge: TaskEdge) -> EdgeState:
+        """Join two tasks by an undecided edge."""
+        state = EdgeState(edge, edge.source_task_id, edge.target_task_id)
+        self.tasks[edge.source_task_id].outgoing.append(state)
+        target = self.tasks[edge.target_task_id]
+        target.incoming.append(state)
+        target.undecided += 1
+        return state
+
+    def _start(self, event: AttemptStarted, now: int) -> None:
+        """Begin an attempt."""
+        task = self.tasks[event.task_id]
+        self._move(task, TaskStatus.RUNNING)
+        task.attempt = event.attempt
+        task.system = event.system
+        task.started_at_us = now
+        task.due_at_us = None
+        task.stopping = None
+        self.running[event.task_id] = None
+        self.attempts += 1
+        if self.first_started_at_us is None:
+            self.first_started_at_us = now
+
+    def _end_attempt(self, task: TaskState, now: int) -> None:
+        """Book the time of an attempt that ended, whatever its outcome."""
+        self.running.pop(task.node.task_id, None)
+        spent = max(0, now - (task.started_at_us or now))
+        task.duration_us += spent
+        self.work_us += spent
+        task.stopping = None
+
+    def _make_ready(self, task: TaskState) -> None:
+        task.due_at_us = None
+        self._move(task, TaskStatus.READY)
+        self.newly_ready.append(task.node.task_id)
+
+    def _settle(
+        self, task: TaskState, status: TaskStatus, now: int, verdicts: tuple[EdgeVerdict, ...] = ()
+    ) -> None:
+        """Give a task its outcome and decide its outgoing edges."""
+        self._move(task, status)
+        task.finished_at_us = now
+        self.last_settled_at_us = now
+        self.unsettled -= 1
+        if not task.outgoing:
+            return
+        completed = status is TaskStatus.COMPLETED
+        told = {verdict.target_task_id: verdict for verdict in verdicts} if verdicts else None
+        for edge in task.outgoing:
+            verdict = told.get(edge.target) if told else None
+            edge.delivers = completed if verdict is None else verdict.delivers
+            if verdict is not None and verdict.warning:
+                self.warnings.append(verdict.warning)
+            target = self.tasks[edge.target]
+            target.undecided -= 1
+            if not edge.delivers and not edge.edge.is_optional:
+                target.dead += 1
+                if target.status not in _OVER:
+                    error = verdict.error if verdict is not None else None
+                    self.newly_dead.append((edge.target, task.node.task_id, error))
+            elif target.undecided == 0 and target.dead == 0 and target.status is TaskStatus.PENDING:
+                self._make_ready(target)
+
+    def _cancel(self, event: TasksCancelled, now: int) -> None:
+        """Settle tasks as cancelled. Their edges stay undecided: nothing runs after them any more."""
+        for task_id in event.task_ids:
+            task = self.tasks[task_id]
+            if task.status is TaskStatus.RUNNING:
+                self._end_attempt(task, now)
+            task.note = event.note or None
+            task.due_at_us = None
+            self._move(task, TaskStatus.CANCELLED)
+            task.finished_at_us = now
+            self.last_settled_at_us = now
+            self.unsettled -= 1
+
+    def _release_paused(self, task: TaskState) -> None:
+        """Let go of the tasks that waited for a replanning of `task` to end."""
+        if task.status is not TaskStatus.REPLANNING:
+            return
+        for other in self.tasks.values():
+            if task.node.task_id in other.paused_by:
+                other.paused_by.discard(task.node.task_id)
+                if not other.paused_by and other.status is TaskStatus.PAUSED:
+                    self._move(other, TaskStatus.PENDING)
+
+    def _splice(self, event: PlanRevised) -> None:
+        """Put an alternative sub-DAG in the place of a task."""
+        old = self.tasks[event.task_id]
+        self._release_paused(old)
+        self._move(old, TaskStatus.SUPERSEDED)
+        self.unsettled -= 1
+        decided = {edge.source: edge.delivers for edge in old.incoming}
+        for node in event.tasks:
+            task = TaskState(node, len(self.tasks), event.routes.get(node.task_id, ""))
+            task.replans = old.replans + 1
+            self.tasks[node.task_id] = task
+            self.counts[TaskStatus.PENDING] = self.counts.get(TaskStatus.PENDING, 0) + 1
+            self.unsettled += 1
+        new_ids = {node.task_id for node in event.tasks}
+        for edge in event.edges:
+            state = self._add_edge(edge)
+            if (
+                edge.source_task_id not in new_ids
+            ):  # inherited: its upstream settled before the failed task ran
+                state.delivers = decided.get(edge.source_task_id, False)
+                self.tasks[edge.target_task_id].undecided -= 1
+        successor = self.tasks[event.delivers]
+        for edge_state in old.outgoing:
+            edge_state.source = event.delivers
+            successor.outgoing.append(edge_state)
+        old.outgoing = []
+        self.replacement[event.task_id] = event.delivers
+        self.revision = event.revision
+        self.fingerprints.add(fingerprint(event.tasks))
+        for task_id in new_ids:
+            task = self.tasks[task_id]
+            if task.undecided == 0:
+                self._make_ready(task)
+
+    def _move(self, task: TaskState, status: TaskStatus) -> None:
+        """Change a task's status by the table."""
+        before = task.status
+        if status not in TASK_TRANSITIONS[before]:
+            story = [
+                entry
+                for entry in self._story
+                if getattr(entry.event, "task_id", None) in (None, task.node.task_id)
+            ]
+            raise InvalidTransitionError(f"Task {task.node.task_id!r}", before, status, story)
+        task.status = status
+        counts = self.counts
+        counts[before] -= 1
+        counts[status] = counts.get(status, 0) + 1
+
+    def _move_self(self, status: OrchestrationStatus) -> None:
+        """Change the orchestration's status by the table."""
+        if status not in ORCHESTRATION_TRANSITIONS[self.status]:
+            raise InvalidTransitionError(
+                f"Orchestration {self.orchestration_id!r}", self.status, status, tuple(self._story)
+            )
+        self.status = status
+
+
+def replay(orchestration_id: OrchestrationId, dag: TaskDAG, events: Iterable[Recorded]) -> State:
+    """Return the state that the events of a journal add up to.
+
+    Raises:
+        HistoryMismatchError: The journal has a gap.
+        InvalidTransitionError: The journal makes an illegal move.
+    """
+    state = State(orchestration_id, dag)
+    for recorded in events:
+        state.evolve(recorded)
+    state.newly_ready.clear()
+    state.newly_dead.clear()
+    return state
+
+
+def fingerprint(tasks: Iterable[TaskNode]) -> str:
+    """Return what tells two alternatives apart: what is done where, not how it is called."""
+    parts: list[Mapping[str, object]] = [
+        {"on": node.system_preference, "tool": node.tool, "with": node.arguments, "what": node.description}
+        for node in tasks
+    ]
+    return json.dumps(sorted(json.dumps(part, sort_keys=True) for part in parts))

@@ -1,0 +1,118 @@
+"""Which moves a task and an orchestration may make. `docs/state-machine.md` is generated from these tables.
+
+May import: orchestration.models, stdlib.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestration.models import OrchestrationStatus, TaskStatus
+
+TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskStatus, str]] = {
+    TaskStatus.PENDING: {
+        TaskStatus.READY: "every edge decided, no required one dead",
+        TaskStatus.SKIPPED: "a required edge is dead",
+        TaskStatus.FAILED: "a required edge can't be decided",
+        TaskStatus.PAUSED: "an upstream is being replanned",
+        TaskStatus.CANCELLED: "cancel",
+    },
+    TaskStatus.READY: {
+        TaskStatus.RUNNING: "attempt started",
+        TaskStatus.CANCELLED: "cancel",
+    },
+    TaskStatus.RUNNING: {
+        TaskStatus.COMPLETED: "attempt succeeded",
+        TaskStatus.RETRYING: "attempt failed, retry scheduled",
+        TaskStatus.REPLANNING: "out of attempts, alternative asked for",
+        TaskStatus.FAILED: "out of attempts",
+        TaskStatus.READY: "attempt interrupted",
+        TaskStatus.CANCELLED: "cancel",
+    },
+    TaskStatus.RETRYING: {
+        TaskStatus.READY: "back-off over",
+        TaskStatus.CANCELLED: "cancel",
+    },
+    TaskStatus.REPLANNING: {
+        TaskStatus.SUPERSEDED: "alternative found",
+        TaskStatus.FAILED: "no alternative",
+        TaskStatus.CANCELLED: "cancel",
+    },
+    TaskStatus.PAUSED: {
+        TaskStatus.PENDING: "the replanning ended",
+        TaskStatus.SKIPPED: "a required edge is dead",
+        TaskStatus.FAILED: "a required edge can't be decided",
+        TaskStatus.CANCELLED: "cancel",
+    },
+    TaskStatus.COMPLETED: {},
+    TaskStatus.FAILED: {},
+    TaskStatus.CANCELLED: {},
+    TaskStatus.SKIPPED: {},
+    TaskStatus.SUPERSEDED: {},
+}
+"""Legal moves of a task, each with what makes it."""
+
+ORCHESTRATION_TRANSITIONS: Mapping[OrchestrationStatus, Mapping[OrchestrationStatus, str]] = {
+    OrchestrationStatus.RUNNING: {
+        OrchestrationStatus.PAUSED: "pause",
+        OrchestrationStatus.CANCELLING: "cancel",
+        OrchestrationStatus.COMPLETED: "all settled, every failure tolerated",
+        OrchestrationStatus.FAILED: "all settled",
+    },
+    OrchestrationStatus.PAUSED: {
+        OrchestrationStatus.RUNNING: "resume",
+        OrchestrationStatus.CANCELLING: "cancel",
+        OrchestrationStatus.COMPLETED: "all settled, every failure tolerated",
+        OrchestrationStatus.FAILED: "all settled",
+    },
+    OrchestrationStatus.CANCELLING: {
+        OrchestrationStatus.CANCELLED: "every attempt ended",
+        OrchestrationStatus.COMPLETED: "everything had completed before it could be stopped",
+        OrchestrationStatus.FAILED: "everything had ended before it could be stopped",
+    },
+    OrchestrationStatus.COMPLETED: {},
+    OrchestrationStatus.FAILED: {},
+    OrchestrationStatus.CANCELLED: {},
+}
+"""Legal moves of an orchestration, each with what makes it."""
+
+
+def to_markdown() -> str:
+    """Return the page `docs/state-machine.md`: both tables as Mermaid state diagrams."""
+    return "\n".join(
+        [
+            "# State machine",
+            "",
+            "Generated from `orchestration/engine/transitions.py` by `python -m orchestration.engine.transitions`;",
+            "a test compares. Any other move raises `InvalidTransitionError` with the events that led there.",
+            "",
+            "## A task",
+            "",
+            *_diagram("pending", TASK_TRANSITIONS),
+            "",
+            "## An orchestration",
+            "",
+            *_diagram("running", ORCHESTRATION_TRANSITIONS),
+            "",
+        ]
+    )
+
+
+def _diagram(
+    first: str,
+    table: Mapping[TaskStatus, Mapping[TaskStatus, str]]
+    | Mapping[OrchestrationStatus, Mapping[OrchestrationStatus, str]],
+) -> list[str]:
+    """Return one table as the lines of a Mermaid state diagram."""
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {first}"]
+    for start, moves in table.items():
+        lines += [f"    {start} --> {finish}: {why}" for finish, why in moves.items()]
+        if not moves:
+            lines.append(f"    {start} --> [*]")
+    return [*lines, "```"]
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(to_markdown())
