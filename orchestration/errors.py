@@ -7,7 +7,7 @@ May import: stdlib.
         InvalidDagError(.problems)  CycleError(.cycle)  DuplicateTaskError  UnknownDependencyError
         ExpressionError        ConditionError  ReferenceResolutionError
         InvalidArgumentError   ConfigurationError(.problems)  UnroutableTaskError(.problems)
-        PlanNotFoundError
+        PlanNotFoundError  NoFittingPlanError(.example)
       StateError             the state forbids it: look first
         OrchestrationNotFoundError  TaskNotFoundError  NotPossibleError  InvalidTransitionError(.story)
         IdempotencyConflictError  NestedOrchestrationError
@@ -26,7 +26,8 @@ Every class pickles: `args` hold the constructor's arguments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -197,6 +198,29 @@ class PlanNotFoundError(DefinitionError):
 
     def __str__(self) -> str:
         return f"There is no plan {self.plan_id!r}. Fix: make one with decompose_goal and use the plan_id it answers."
+
+
+class NoFittingPlanError(DefinitionError):
+    """No planner has a plan for the goal; the caller must send one.
+
+    Args:
+        goal: What was asked for.
+        example: Tasks of the shape to send, filled in for this goal.
+    """
+
+    code = "no_fitting_plan"
+
+    def __init__(self, goal: str, example: Sequence[Mapping[str, object]]) -> None:
+        super().__init__(goal, example)
+        self.goal = goal
+        self.example = tuple(example)
+
+    def __str__(self) -> str:
+        shown = self.goal if len(self.goal) <= 120 else self.goal[:119] + "…"
+        return (
+            f"No playbook fits the goal {shown!r} and no tasks were sent, so there is no plan. "
+            f"Fix: send `tasks` with the goal, for example {json.dumps(self.example, ensure_ascii=False)}"
+        )
 
 
 # --- The state forbids it -----------------------------------------------------------------------------------------

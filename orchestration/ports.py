@@ -518,6 +518,8 @@ class ThinkingServer(Protocol):
 
     kind: str
     """`process` or `in-process`."""
+    replaced_because: str | None
+    """Why another kind of server than the one asked for takes the thoughts; None when it is that one."""
 
     async def think(self, thought: Thought, *, total: int, more: bool) -> None:
         """Send one thought.
