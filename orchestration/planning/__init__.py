@@ -1,0 +1,1 @@
+"""Makes a DAG of a goal: planners in their order of trust, playbooks, and thoughts about every step."""
