@@ -2,11 +2,11 @@
 
 May import: stdlib.
 
-The CEL library parses and evaluates; it says neither where an unknown name stands nor how long an
-evaluation may take. `read` finds every variable, function and macro with its place; `Reading.steps` bounds the
-work of one evaluation from the sizes of the values it touches. Only macros (`all`, `map`, …) can make work
-grow: each runs its body once per element. The bound is a polynomial: an element's size is a variable inside a
-macro's body, and leaving the macro puts the size of the whole list in its place (`Σ s^k ≤ S^k`).
+The CEL library parses and evaluates; it says neither where an unknown name stands nor how long an evaluation
+may take. `read` finds every variable, function and macro with its place; `Reading.steps` bounds the work of
+one evaluation from the sizes of the values it touches. Only macros (`all`, `map`, …) can make work grow: each
+runs its body once per element. The bound is a polynomial: an element's size is a variable inside a macro's
+body, and leaving the macro puts the size of the whole list in its place (`Σ s^k ≤ S^k`).
 """
 
 from __future__ import annotations

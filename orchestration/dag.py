@@ -1,20 +1,21 @@
 """The task graph: structure, order and analysis. Validation of everything at once is in `validation.py`.
 
-May import: orchestration.{errors, models}, networkx, stdlib.
+May import: orchestration.{errors, models, problems}, networkx (late: only a cycle needs it), stdlib.
 """
 
 from __future__ import annotations
 
-import difflib
 import heapq
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestration.errors import CycleError, DuplicateTaskError, UnknownDependencyError
 from orchestration.models import JsonObject, TaskEdge, TaskId, TaskNode, TaskStatus
+from orchestration.problems import nearest
 
 DEFAULT_DURATION_SECONDS = 1.0
-"""What a task is expected to take when neither it nor any other task of the DAG says: only ratios matter then."""
+"""What a task is expected to take when no task of the DAG says anything: only ratios matter then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,56 +115,36 @@ class TaskDAG:
     def topological_sort(self) -> list[TaskId]:
         """Return the ids so that every task comes after its upstreams; ties are broken by insertion order.
 
-        Kahn's algorithm over a heap of insertion positions: O((V + E) log V), the same answer every time.
-
         Raises:
             UnknownDependencyError: An edge names a task that is not there.
             CycleError: The edges form a cycle; the error names it.
         """
-        position = {task_id: index for index, task_id in enumerate(self.nodes)}
         ids = list(self.nodes)
-        waiting = [0] * len(ids)
-        downstream: list[list[int]] = [[] for _ in ids]
-        for edge in self.edges:
-            for end in (edge.source_task_id, edge.target_task_id):
-                if end not in position:
-                    raise UnknownDependencyError(end, difflib.get_close_matches(end, list(position)[:10_000], 1))
-            waiting[position[edge.target_task_id]] += 1
-            downstream[position[edge.source_task_id]].append(position[edge.target_task_id])
-        heap = [index for index, count in enumerate(waiting) if count == 0]
-        order: list[TaskId] = []
-        while heap:
-            index = heapq.heappop(heap)
-            order.append(ids[index])
-            for after in downstream[index]:
-                waiting[after] -= 1
-                if waiting[after] == 0:
-                    heapq.heappush(heap, after)
+        links = self._links()
+        order = sorted_prefix(len(ids), links)
         if len(order) < len(ids):
-            raise CycleError(self._find_cycle({ids[index] for index, count in enumerate(waiting) if count}))
-        return order
+            cycle = next(find_cycles(len(ids), links, order))
+            raise CycleError([ids[index] for index in cycle])
+        return [ids[index] for index in order]
 
-    def _find_cycle(self, candidates: set[TaskId]) -> list[TaskId]:
-        """Return one cycle among `candidates`, every one of which has an incoming edge from another of them."""
-        before = {
-            edge.target_task_id: edge.source_task_id
-            for edge in self.edges
-            if edge.source_task_id in candidates and edge.target_task_id in candidates
-        }
-        task_id = next(task_id for task_id in self.nodes if task_id in candidates)
-        seen: dict[TaskId, int] = {}
-        trail: list[TaskId] = []
-        while task_id not in seen:
-            seen[task_id] = len(trail)
-            trail.append(task_id)
-            task_id = before[task_id]
-        return trail[seen[task_id] :][::-1]
+    def _links(self) -> list[tuple[int, int]]:
+        """Return the edges as pairs of insertion positions."""
+        position = {task_id: index for index, task_id in enumerate(self.nodes)}
+        try:
+            return [(position[edge.source_task_id], position[edge.target_task_id]) for edge in self.edges]
+        except KeyError as exc:
+            near = nearest(exc.args[0], position)
+            raise UnknownDependencyError(exc.args[0], [near] if near else ()) from None
 
     # Analysis
 
     def expected_durations(self) -> dict[TaskId, float]:
-        """Return each task's expected duration in seconds: its estimate, else the mean of the known ones, else 1."""
-        known = [node.estimated_time_seconds for node in self.nodes.values() if node.estimated_time_seconds is not None]
+        """Return each task's expected seconds: its estimate, else the mean of the known ones, else 1."""
+        known = [
+            node.estimated_time_seconds
+            for node in self.nodes.values()
+            if node.estimated_time_seconds is not None
+        ]
         mean = sum(known) / len(known) if known else DEFAULT_DURATION_SECONDS
         return {
             task_id: mean if node.estimated_time_seconds is None else node.estimated_time_seconds
@@ -214,3 +195,74 @@ class TaskDAG:
         for depth in level.values():
             counts[depth] = counts.get(depth, 0) + 1
         return max(counts.values(), default=0)
+
+
+def sorted_prefix(count: int, links: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the vertices 0 … count - 1 in topological order, ties broken by number, as far as there is one.
+
+    What is missing from the answer lies in or behind a cycle. Kahn's algorithm over a heap: O((V + E) log V),
+    the same answer every time.
+
+    Args:
+        count: How many vertices there are.
+        links: The edges, from first to second.
+    """
+    waiting = [0] * count
+    downstream: list[list[int]] = [[] for _ in range(count)]
+    for source, target in links:
+        waiting[target] += 1
+        downstream[source].append(target)
+    heap = [index for index, missing in enumerate(waiting) if missing == 0]
+    order: list[int] = []
+    while heap:
+        index = heapq.heappop(heap)
+        order.append(index)
+        for after in downstream[index]:
+            waiting[after] -= 1
+            if waiting[after] == 0:
+                heapq.heappush(heap, after)
+    return order
+
+
+def find_cycles(count: int, links: Sequence[tuple[int, int]], order: Sequence[int]) -> Iterator[list[int]]:
+    """Yield a shortest cycle through the first vertex of each knot of cycles, in order of those vertices.
+
+    A knot is a strongly connected component: whoever opens the cycles shown and asks again finds all others.
+
+    Args:
+        count: How many vertices there are.
+        links: The edges, from first to second.
+        order: `sorted_prefix` of them: no cycle goes through these.
+    """
+    import networkx as nx
+
+    sound = set(order)
+    graph: nx.DiGraph[int] = nx.DiGraph()
+    graph.add_nodes_from(index for index in range(count) if index not in sound)
+    graph.add_edges_from(
+        (source, target) for source, target in links if source not in sound and target not in sound
+    )
+    knots = [knot for knot in nx.strongly_connected_components(graph) if len(knot) > 1]
+    knots += [{index} for index in nx.nodes_with_selfloops(graph) if not any(index in knot for knot in knots)]
+    for knot in sorted(knots, key=min):
+        start = min(knot)
+        before = {start: start}
+        queue = deque([start])
+        while queue:
+            index = queue.popleft()
+            for after in graph[index]:
+                if after == start:
+                    yield _trail(before, index, start)
+                    queue.clear()
+                    break
+                if after in knot and after not in before:
+                    before[after] = index
+                    queue.append(after)
+
+
+def _trail(before: Mapping[int, int], last: int, start: int) -> list[int]:
+    """Walk back from `last` to `start`; return the walk in forward order."""
+    trail = [last]
+    while trail[-1] != start:
+        trail.append(before[trail[-1]])
+    return trail[::-1]
