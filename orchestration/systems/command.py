@@ -1,0 +1,208 @@
+"""Runs tasks as commands of this machine that the person who runs the server declared (`command_spec.py`).
+
+May import: orchestration.{errors, models, ports}, orchestration.systems.{base, command_spec, processes},
+stdlib.
+
+The child sees a small environment: `PATH`, `HOME`, `LANG`, `LC_ALL`, `TMPDIR`, `TERM`, what the command
+declares, and `ADVANCED_ORCHESTRATION_IDEMPOTENCY_KEY`. Standard output over the declared limit ends the
+command and fails the attempt: a result that was cut silently would be taken for the whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestration.errors import AttemptFailedError, AttemptTimeoutError, InvalidArgumentError
+from orchestration.models import TaskNode
+from orchestration.ports import AttemptRequest, Health, ToolInfo
+from orchestration.systems.base import bounded, pick_tool
+from orchestration.systems.command_spec import CommandParameter, CommandSpec
+from orchestration.systems.processes import Ended, OutputTooLargeError, run_process
+
+__all__ = ["CommandParameter", "CommandSpec", "CommandSystem"]
+
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TERM")
+"""Environment variables a command inherits; secrets of the server stay out."""
+
+IDEMPOTENCY_KEY_VARIABLE = "ADVANCED_ORCHESTRATION_IDEMPOTENCY_KEY"
+
+ERROR_LINES = 20
+"""How many last lines of standard error the message of a failure ends with."""
+
+
+class CommandSystem:
+    """A system made of declared commands.
+
+    Args:
+        commands: What may be run, by tool name.
+        name: The system's name.
+        kill_grace_seconds: How long a command may take to end after SIGTERM before it is killed.
+    """
+
+    kind = "command"
+
+    def __init__(
+        self, commands: Mapping[str, CommandSpec], name: str = "local", *, kill_grace_seconds: float = 2.0
+    ) -> None:
+        self.name = name
+        self._commands = dict(commands)
+        self._kill_grace_seconds = kill_grace_seconds
+
+    async def open(self) -> None:
+        """Nothing to prepare."""
+
+    async def aclose(self) -> None:
+        """Nothing to release: each command ends with its attempt."""
+
+    async def list_tools(self) -> list[ToolInfo]:
+        """Return the declared commands."""
+        return [
+            ToolInfo(name=tool, description=spec.description, input_schema=spec.json_schema())
+            for tool, spec in self._commands.items()
+        ]
+
+    async def choose_tool(self, task: TaskNode) -> str:
+        """Return the command the task names, else the one called like the task, else the only one.
+
+        Raises:
+            InvalidArgumentError: There is none to choose; lists the commands there are.
+        """
+        return pick_tool(self.name, task.tool, task.task_id, self._commands)
+
+    def takes_inputs(self, tool: str | None) -> bool:
+        """Whether the command reads the inputs on standard input."""
+        spec = self._commands.get(tool) if tool is not None else None
+        return spec is not None and spec.stdin == "inputs"
+
+    async def check(self) -> Health:
+        """Say which declared programs or folders are missing."""
+        missing = []
+        for tool, spec in self._commands.items():
+            if spec.cwd is not None and not spec.cwd.expanduser().is_dir():
+                missing.append(f"folder {str(spec.cwd)!r} (command {tool!r})")
+            elif _find_program(spec) is None:
+                missing.append(f"program {spec.argv[0]!r} (command {tool!r})")
+        if missing:
+            return Health(ok=False, detail=f"missing: {', '.join(missing)}")
+        return Health(ok=True, detail=f"{len(self._commands)} commands")
+
+    async def execute(self, request: AttemptRequest) -> object:
+        """Run the command and return its output.
+
+        Raises:
+            AttemptFailedError: The arguments don't fit, the program is missing, it ended with another exit
+                code than 0 (`command_failed`), wrote too much (`output_too_large`) or no JSON
+                (`invalid_output`).
+            AttemptTimeoutError: It ran into the declared time limit.
+        """
+        tool, spec = self._find(request)
+        argv = spec.render(tool, request.arguments)
+        fed = (
+            json.dumps(dict(request.inputs), ensure_ascii=False).encode() if spec.stdin == "inputs" else None
+        )
+        cwd = spec.cwd.expanduser() if spec.cwd is not None else None
+        try:
+            ended = await run_process(
+                argv,
+                env=_environment(spec, request.idempotency_key),
+                cwd=cwd,
+                stdin=fed,
+                max_output_bytes=spec.max_output_bytes,
+                timeout_seconds=spec.timeout_seconds,
+                kill_grace_seconds=self._kill_grace_seconds,
+            )
+        except OutputTooLargeError:
+            raise AttemptFailedError(
+                f"Command {tool!r} wrote more than {spec.max_output_bytes} bytes and was ended. "
+                "Fix: write less, or raise max_output_bytes in its declaration.",
+                "output_too_large",
+                retryable=False,
+            ) from None
+        except TimeoutError:
+            raise AttemptTimeoutError(
+                f"Command {tool!r} was ended after its time limit of {spec.timeout_seconds:g} s."
+            ) from None
+        except OSError as exc:
+            raise _not_started(tool, argv, cwd, exc) from exc
+        return _output(tool, spec, ended)
+
+    def _find(self, request: AttemptRequest) -> tuple[str, CommandSpec]:
+        try:
+            tool = pick_tool(
+                self.name, request.tool or request.task.tool, request.task.task_id, self._commands
+            )
+        except InvalidArgumentError as exc:
+            raise AttemptFailedError(str(exc), "unknown_tool", retryable=False) from None
+        return tool, self._commands[tool]
+
+
+def _environment(spec: CommandSpec, idempotency_key: str) -> dict[str, str]:
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return {**inherited, **spec.env, IDEMPOTENCY_KEY_VARIABLE: idempotency_key}
+
+
+def _find_program(spec: CommandSpec) -> str | None:
+    program = spec.argv[0]
+    if spec.cwd is not None and os.sep in program:
+        program = str(
+            spec.cwd.expanduser() / program
+        )  # a relative program is looked for in its working folder
+    return shutil.which(program, path=spec.env.get("PATH", os.environ.get("PATH")))
+
+
+def _not_started(tool: str, argv: list[str], cwd: Path | None, exc: OSError) -> AttemptFailedError:
+    """Return the failure for a command that could not be started."""
+    if cwd is not None and not cwd.is_dir():
+        text = (
+            f"Command {tool!r} can't start: there is no folder {str(cwd)!r}. Fix: make it, or change `cwd`."
+        )
+        return AttemptFailedError(text, "folder_not_found", retryable=False)
+    if isinstance(exc, FileNotFoundError):
+        text = (
+            f"Command {tool!r} can't start: there is no program {argv[0]!r} on the PATH. "
+            "Fix: install it, or give its full path."
+        )
+        return AttemptFailedError(text, "program_not_found", retryable=False)
+    if isinstance(exc, PermissionError):
+        text = f"Command {tool!r} can't start: {argv[0]!r} may not be executed. Fix: make it executable."
+        return AttemptFailedError(text, "program_not_executable", retryable=False)
+    return AttemptFailedError(f"Command {tool!r} can't start: {exc.strerror or exc}.", "command_not_started")
+
+
+def _output(tool: str, spec: CommandSpec, ended: Ended) -> object:
+    """Return the output of a command that has ended.
+
+    Raises:
+        AttemptFailedError: Its exit code is not 0, or its output is no JSON where JSON was declared.
+    """
+    text = ended.stdout.decode("utf-8", "replace")
+    if ended.exit_code != 0:
+        how = f"signal {ended.signal_name}" if ended.signal_name else f"exit code {ended.exit_code}"
+        said = _last_lines(ended.stderr_tail.decode("utf-8", "replace")) or _last_lines(text)
+        raise AttemptFailedError(
+            f"Command {tool!r} ended with {how}" + (f":\n{said}" if said else "."), "command_failed"
+        )
+    if spec.output == "text":
+        return {"text": text, "exit_code": 0}
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as exc:
+        shown = bounded(text.strip(), 200)
+        raise AttemptFailedError(
+            f"Command {tool!r} declares `output: json`, but wrote no JSON ({exc}): {shown!r}",
+            "invalid_output",
+            retryable=False,
+        ) from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _last_lines(text: str) -> str:
+    """Return the last lines of a text, in at most 1,500 characters."""
+    return "\n".join(text.rstrip().splitlines()[-ERROR_LINES:])[-1500:]

@@ -1,0 +1,263 @@
+"""Runs tasks as Python functions: coroutine functions on the event loop, all others on threads.
+
+May import: orchestration.{errors, models, ports}, orchestration.systems.{base, signatures, threads}, anyio,
+stdlib.
+
+A function's parameters are the tool's arguments. Three names are filled in unless the task's own arguments
+hold
+them: `inputs` (what each delivering upstream gave, by task id), `context` (the orchestration's) and
+`idempotency_key`. Which functions there are is declared by whoever makes the system; nothing a task says
+imports anything.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+
+from orchestration.errors import AttemptFailedError, ConfigurationError, InvalidArgumentError, Problem
+from orchestration.models import TaskNode
+from orchestration.ports import AttemptRequest, Health, ToolInfo
+from orchestration.systems.base import nearest, pick_tool, snake_case
+from orchestration.systems.signatures import Signature
+from orchestration.systems.threads import DaemonThreads
+
+DEFAULT_THREADS = 32
+"""Blocking calls of one system at once; the orchestrator's own limit is usually the tighter one."""
+
+_REACHED = float("-inf")
+_EXPECTED = "a function that can be imported"
+
+
+class FunctionSystem:
+    """A system made of Python functions.
+
+    A blocking function that is cancelled can't be stopped: its attempt ends at once, and it goes on unheard
+    on a daemon thread. Write long work as a coroutine function, or give it a time limit of its own.
+
+    Args:
+        functions: Callables by tool name.
+        name: The system's name.
+        threads: How many blocking functions run at once.
+
+    Raises:
+        InvalidArgumentError: A name is empty, or a value is not callable.
+    """
+
+    kind = "function"
+
+    def __init__(
+        self,
+        functions: Mapping[str, Callable[..., Any]],
+        name: str = "python",
+        *,
+        threads: int = DEFAULT_THREADS,
+    ) -> None:
+        if threads < 1:
+            raise InvalidArgumentError("threads", threads, "a whole number of at least 1")
+        self.name = name
+        self._functions = {tool: _Function(tool, function) for tool, function in functions.items()}
+        self._threads_limit = threads
+        self._threads: DaemonThreads | None = None
+
+    @classmethod
+    def from_import_strings(
+        cls, functions: Mapping[str, str], name: str = "python", *, threads: int = DEFAULT_THREADS
+    ) -> FunctionSystem:
+        """Make a system of functions given as `package.module:function`.
+
+        Raises:
+            ConfigurationError: Some can't be imported; lists every one with the reason.
+        """
+        found: dict[str, Callable[..., Any]] = {}
+        problems: list[Problem] = []
+        for tool, target in functions.items():
+            path = f"systems.{name}.functions.{tool}"
+            try:
+                found[tool] = import_function(target)
+            except InvalidArgumentError as exc:
+                problems.append(Problem(path, f"{target!r}: expected {exc.expected}.", exc.fix))
+        if problems:
+            raise ConfigurationError(problems)
+        return cls(found, name, threads=threads)
+
+    async def open(self) -> None:
+        """Prepare; threads start when the first blocking function is called."""
+
+    async def aclose(self) -> None:
+        """Let idle threads end."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.close()
+
+    async def list_tools(self) -> list[ToolInfo]:
+        """Return the functions with their documentation and the JSON Schema of their parameters."""
+        return [
+            ToolInfo(
+                name=tool, description=function.description, input_schema=function.signature.json_schema()
+            )
+            for tool, function in self._functions.items()
+        ]
+
+    async def choose_tool(self, task: TaskNode) -> str:
+        """Return the function the task names, else the one called like the task, else the only one.
+
+        Raises:
+            InvalidArgumentError: There is none to choose; lists the functions there are.
+        """
+        return pick_tool(self.name, task.tool, task.task_id, self._functions)
+
+    def takes_inputs(self, tool: str | None) -> bool:
+        """Whether the function has a parameter named `inputs`."""
+        function = self._functions.get(tool) if tool is not None else None
+        return function is not None and "inputs" in function.signature.provided
+
+    async def check(self) -> Health:
+        """Functions of this process can always be called."""
+        return Health(ok=True, detail=f"{len(self._functions)} functions")
+
+    async def execute(self, request: AttemptRequest) -> object:
+        """Call the function and return what it returns.
+
+        Raises:
+            AttemptFailedError: The arguments don't fit (`invalid_arguments`), the tool is unknown, or the
+                function raised something that is no ordinary exception (`system_exit`, `keyboard_interrupt`,
+                …).
+        """
+        function = self._functions.get(request.tool) if request.tool is not None else None
+        if function is None:
+            function = self._functions[await self._choose(request)]
+        positional, keywords = function.bind(request)
+        if function.is_async:
+            return await _await(function.name, function.call(*positional, **keywords))
+        if self._threads is None:
+            self._threads = DaemonThreads(self._threads_limit, self.name)
+        result = await self._threads.run(
+            functools.partial(_call, function.name, function.call, positional, keywords)
+        )
+        return await _await(function.name, result) if inspect.isawaitable(result) else result
+
+    async def _choose(self, request: AttemptRequest) -> str:
+        try:
+            return pick_tool(
+                self.name, request.tool or request.task.tool, request.task.task_id, self._functions
+            )
+        except InvalidArgumentError as exc:
+            raise AttemptFailedError(str(exc), "unknown_tool", retryable=False) from None
+
+
+class _Function:
+    """One function and everything about it that is known before it is called."""
+
+    def __init__(self, name: str, call: Callable[..., Any]) -> None:
+        if not name:
+            raise InvalidArgumentError("functions", name, "a tool name that is not empty")
+        if not callable(call):
+            raise InvalidArgumentError(f"functions[{name!r}]", call, "something callable")
+        self.name = name
+        self.call = call
+        self.signature = Signature(name, call)
+        own_call = type(call).__call__  # what runs when an object that can be called is called
+        self.is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(own_call)
+        self.description = _description(call)
+
+    def bind(self, request: AttemptRequest) -> tuple[list[Any], dict[str, Any]]:
+        """Return the arguments of one call; at no cost where the function takes none and gets none."""
+        signature = self.signature
+        if signature.takes_nothing and not request.arguments:
+            return [], {}
+        provided: dict[str, Any] = {}
+        if signature.provided:
+            provided = {
+                "inputs": dict(request.inputs),
+                "context": dict(request.context),
+                "idempotency_key": request.idempotency_key,
+            }
+        return signature.bind(request.arguments, provided)
+
+
+def _description(call: Callable[..., Any]) -> str:
+    """Return the first paragraph of a function's docstring, in one line."""
+    if not (inspect.isroutine(call) or inspect.isclass(call)):
+        return ""  # a partial or an object: its docstring is its class's
+    return " ".join((inspect.getdoc(call) or "").partition("\n\n")[0].split())
+
+
+def _call(name: str, call: Callable[..., Any], positional: list[Any], keywords: dict[str, Any]) -> Any:
+    """Call a blocking function; whatever it raises comes out as an ordinary exception."""
+    try:
+        return call(*positional, **keywords)
+    except StopIteration as exc:
+        raise _stray(name, exc) from exc
+    except Exception:
+        raise
+    except BaseException as exc:
+        raise _stray(name, exc) from exc
+
+
+async def _await(name: str, awaitable: Any) -> Any:
+    """Await a function's coroutine; all it raises but a real cancellation leaves as an ordinary exception."""
+    try:
+        return await awaitable
+    except Exception:
+        raise
+    except GeneratorExit:
+        raise
+    except anyio.get_cancelled_exc_class() as exc:
+        if anyio.current_effective_deadline() == _REACHED:
+            raise
+        # Nobody cancelled this attempt: something the function awaits was cancelled.
+        raise AttemptFailedError(f"{name} was cancelled from inside.", "cancelled_inside") from exc
+    except BaseException as exc:
+        raise _stray(name, exc) from exc
+
+
+def _stray(name: str, exc: BaseException) -> AttemptFailedError:
+    """Return the failure that stands for an exception which would end more than the attempt."""
+    said = f": {exc}" if str(exc) else ""
+    return AttemptFailedError(
+        f"{name} raised {type(exc).__name__}{said}.", snake_case(type(exc).__name__), retryable=False
+    )
+
+
+def import_function(target: str) -> Callable[..., Any]:
+    """Return the callable that `package.module:function` names; dots after the colon reach into classes.
+
+    Raises:
+        InvalidArgumentError: The text has another form, the module or the name is missing, importing raised,
+            or what was found can't be called.
+    """
+    module_name, colon, attribute = target.partition(":")
+    if not (module_name and colon and attribute):
+        expected = "the form 'package.module:function'"
+        raise InvalidArgumentError(
+            "function", target, expected, "put a colon between the module and the function."
+        )
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        reason = f"{_EXPECTED}, but there is no module {exc.name!r}"
+        raise InvalidArgumentError(
+            "function", target, reason, "install it, or put its folder on PYTHONPATH."
+        ) from exc
+    except (Exception, SystemExit) as exc:
+        reason = f"{_EXPECTED}, but importing {module_name!r} raised {type(exc).__name__}: {exc}"
+        raise InvalidArgumentError("function", target, reason, "make the module importable.") from exc
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            near = nearest(part, [known for known in dir(found) if not known.startswith("_")])
+            fix = f"did you mean {near[0]!r}?" if near else "name a function of that module."
+            reason = f"{_EXPECTED}, but {module_name!r} has no {part!r}"
+            raise InvalidArgumentError("function", target, reason, fix) from None
+    if not callable(found):
+        reason = f"{_EXPECTED}, but it is of type {type(found).__name__}, which can't be called"
+        raise InvalidArgumentError("function", target, reason, "name a function.")
+    result: Callable[..., Any] = found
+    return result
