@@ -15,7 +15,7 @@ from orchestration.models import JsonObject
 from orchestration.systems.codebase.files import SourceFile, check_top, count, open_tree, result
 from orchestration.systems.codebase.inventory import language_of
 
-_MARKED = re.compile(r"(?:#|//|/\*|<!--|--|;|%)\s*(TODO|FIXME|XXX|HACK)\b[\s:(]*(.{0,200})")
+_MARKED = re.compile(r"(?:#|//|/\*|<!--|--|;|%)\s*(TODO|FIXME|XXX|HACK)\b(?:\([^)]*\))?\s*:?\s*(.{0,200})")
 _NO_COMMENTS = frozenset({"JSON", "Markdown", "reStructuredText"})
 
 
@@ -41,7 +41,7 @@ def open_todos(path: str, top: int = 50) -> JsonObject:
         for line, comment in _comments(file, is_python=language == "Python"):
             match = _MARKED.search(comment)
             if match:
-                text = match[2].strip().removesuffix("*/").removesuffix("-->").strip(" ):")
+                text = match[2].strip().removesuffix("*/").removesuffix("-->").strip()
                 found.append({"path": file.name, "line": line, "marker": match[1], "text": text})
     markers = Counter(str(entry["marker"]) for entry in found)
     parts = ", ".join(f"{number:,} {marker}" for marker, number in sorted(markers.items()))
