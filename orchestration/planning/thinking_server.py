@@ -3,8 +3,9 @@
 May import: mcp (late: it takes a third of a second), pydantic, stdlib.
 
 It keeps the contract of `@modelcontextprotocol/server-sequential-thinking`: the same tool, parameters, answer
-and refusals, which one suite checks on both. Like that one it stores and counts thoughts; it makes none. The low-level server class is used because the high-level one sets up the logging of the
-whole process when it is made.
+and refusals, which one suite checks on both. Like that one it stores and counts thoughts; it makes none.
+The low-level server class is used because the high-level one sets up the logging of the whole process when it
+is made.
 """
 
 from __future__ import annotations
