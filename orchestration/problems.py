@@ -6,6 +6,7 @@ May import: orchestration.errors, pydantic, stdlib.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
@@ -59,5 +60,7 @@ def joined(path: str, steps: Iterable[str | int]) -> str:
 
 
 def _message(text: str, value: object) -> str:
-    expected = text.removeprefix("Value error, ").replace("Input should be", "expected", 1)
+    expected = text.removeprefix("Value error, ")
+    expected = re.sub(r"^Input should be (greater|less)", r"expected a number \1", expected)
+    expected = re.sub(r"^(?:Input|Value) should be", "expected", expected)
     return f"is {shown(value)}; {expected[:1].lower() + expected[1:]}."
