@@ -1,0 +1,1 @@
+"""Where tasks run: systems of several kinds behind the one port `orchestration.ports.System`."""

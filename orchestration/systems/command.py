@@ -74,9 +74,10 @@ class CommandSystem:
         return pick_tool(self.name, task.tool, task.task_id, self._commands)
 
     def takes_inputs(self, tool: str | None) -> bool:
-        """Whether the command reads the inputs on standard input."""
-        spec = self._commands.get(tool) if tool is not None else None
-        return spec is not None and spec.stdin == "inputs"
+        """Whether the command reads the inputs on standard input; without a name, whether any does."""
+        if tool is None:
+            return any(spec.stdin == "inputs" for spec in self._commands.values())
+        return tool in self._commands and self._commands[tool].stdin == "inputs"
 
     async def check(self) -> Health:
         """Say which declared programs or folders are missing."""

@@ -1,7 +1,7 @@
 """Runs tasks as Python functions: coroutine functions on the event loop, all others on threads.
 
-May import: orchestration.{errors, models, ports}, orchestration.systems.{base, signatures, threads}, anyio,
-stdlib.
+May import: orchestration.{errors, models, ports}, orchestration.systems.{base, calls, signatures, threads},
+anyio, stdlib.
 
 A function's parameters are the tool's arguments. Three names are filled in unless the task's own arguments
 hold
@@ -18,19 +18,17 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import anyio
-
 from orchestration.errors import AttemptFailedError, ConfigurationError, InvalidArgumentError, Problem
 from orchestration.models import TaskNode
 from orchestration.ports import AttemptRequest, Health, ToolInfo
-from orchestration.systems.base import nearest, pick_tool, snake_case
+from orchestration.systems.base import nearest, pick_tool
+from orchestration.systems.calls import await_user, call_user, is_async
 from orchestration.systems.signatures import Signature
 from orchestration.systems.threads import DaemonThreads
 
 DEFAULT_THREADS = 32
 """Blocking calls of one system at once; the orchestrator's own limit is usually the tighter one."""
 
-_REACHED = float("-inf")
 _EXPECTED = "a function that can be imported"
 
 
@@ -97,12 +95,7 @@ class FunctionSystem:
 
     async def list_tools(self) -> list[ToolInfo]:
         """Return the functions with their documentation and the JSON Schema of their parameters."""
-        return [
-            ToolInfo(
-                name=tool, description=function.description, input_schema=function.signature.json_schema()
-            )
-            for tool, function in self._functions.items()
-        ]
+        return [function.info for function in self._functions.values()]
 
     async def choose_tool(self, task: TaskNode) -> str:
         """Return the function the task names, else the one called like the task, else the only one.
@@ -113,8 +106,10 @@ class FunctionSystem:
         return pick_tool(self.name, task.tool, task.task_id, self._functions)
 
     def takes_inputs(self, tool: str | None) -> bool:
-        """Whether the function has a parameter named `inputs`."""
-        function = self._functions.get(tool) if tool is not None else None
+        """Whether the function has a parameter named `inputs`; without a name, whether any has."""
+        if tool is None:
+            return any("inputs" in function.signature.provided for function in self._functions.values())
+        function = self._functions.get(tool)
         return function is not None and "inputs" in function.signature.provided
 
     async def check(self) -> Health:
@@ -134,13 +129,11 @@ class FunctionSystem:
             function = self._functions[await self._choose(request)]
         positional, keywords = function.bind(request)
         if function.is_async:
-            return await _await(function.name, function.call(*positional, **keywords))
+            return await await_user(function.name, function.call(*positional, **keywords))
         if self._threads is None:
             self._threads = DaemonThreads(self._threads_limit, self.name)
-        result = await self._threads.run(
-            functools.partial(_call, function.name, function.call, positional, keywords)
-        )
-        return await _await(function.name, result) if inspect.isawaitable(result) else result
+        call = functools.partial(function.call, *positional, **keywords)
+        return await call_user(function.name, call, function.call, self._threads)
 
     async def _choose(self, request: AttemptRequest) -> str:
         try:
@@ -162,9 +155,13 @@ class _Function:
         self.name = name
         self.call = call
         self.signature = Signature(name, call)
-        own_call = type(call).__call__  # what runs when an object that can be called is called
-        self.is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(own_call)
-        self.description = _description(call)
+        self.is_async = is_async(call)
+
+    @functools.cached_property
+    def info(self) -> ToolInfo:
+        """Return how the function is described to others."""
+        description = _description(self.call)
+        return ToolInfo(name=self.name, description=description, input_schema=self.signature.json_schema())
 
     def bind(self, request: AttemptRequest) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments of one call; at no cost where the function takes none and gets none."""
@@ -186,43 +183,6 @@ def _description(call: Callable[..., Any]) -> str:
     if not (inspect.isroutine(call) or inspect.isclass(call)):
         return ""  # a partial or an object: its docstring is its class's
     return " ".join((inspect.getdoc(call) or "").partition("\n\n")[0].split())
-
-
-def _call(name: str, call: Callable[..., Any], positional: list[Any], keywords: dict[str, Any]) -> Any:
-    """Call a blocking function; whatever it raises comes out as an ordinary exception."""
-    try:
-        return call(*positional, **keywords)
-    except StopIteration as exc:
-        raise _stray(name, exc) from exc
-    except Exception:
-        raise
-    except BaseException as exc:
-        raise _stray(name, exc) from exc
-
-
-async def _await(name: str, awaitable: Any) -> Any:
-    """Await a function's coroutine; all it raises but a real cancellation leaves as an ordinary exception."""
-    try:
-        return await awaitable
-    except Exception:
-        raise
-    except GeneratorExit:
-        raise
-    except anyio.get_cancelled_exc_class() as exc:
-        if anyio.current_effective_deadline() == _REACHED:
-            raise
-        # Nobody cancelled this attempt: something the function awaits was cancelled.
-        raise AttemptFailedError(f"{name} was cancelled from inside.", "cancelled_inside") from exc
-    except BaseException as exc:
-        raise _stray(name, exc) from exc
-
-
-def _stray(name: str, exc: BaseException) -> AttemptFailedError:
-    """Return the failure that stands for an exception which would end more than the attempt."""
-    said = f": {exc}" if str(exc) else ""
-    return AttemptFailedError(
-        f"{name} raised {type(exc).__name__}{said}.", snake_case(type(exc).__name__), retryable=False
-    )
 
 
 def import_function(target: str) -> Callable[..., Any]:

@@ -116,7 +116,7 @@ class _Run:
         if self._is_too_large:
             raise OutputTooLargeError
         exit_code = self._process.returncode
-        assert exit_code is not None  # noqa: S101  (both ways here lead past its end)
+        assert exit_code is not None
         return Ended(exit_code, bytes(self._stdout), bytes(self._stderr_tail))
 
     async def _feed(self, data: bytes) -> None:

@@ -1,0 +1,226 @@
+"""The systems there are, by name: opened when first needed, checked together, closed together.
+
+May import: orchestration.{errors, logs, ports}, orchestration.systems.base, anyio, stdlib.
+
+`async with registry:` owns one task group, in which systems may keep background tasks (a connection has one
+owner task). It may be entered again and again, and by several callers at once, each from its own task:
+systems stay open until the last one leaves. Background tasks live in the task group of one of those callers;
+when that one leaves first, they move to another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, runtime_checkable
+
+import anyio
+import anyio.abc
+
+from orchestration.errors import InvalidArgumentError
+from orchestration.logs import get_logger
+from orchestration.ports import Health, System, ToolInfo
+from orchestration.systems.base import bounded, listed, nearest
+
+CLOSE_SECONDS = 10.0
+"""Longest wait for one system to close; what is not closed then is left behind and logged."""
+
+CHECK_SECONDS = 10.0
+"""Longest wait for a system's health, unless the caller says otherwise."""
+
+SURVEY_SECONDS = 30.0
+"""Longest wait for a system's tools: a server may have to be downloaded and started first."""
+
+
+@runtime_checkable
+class NeedsTaskGroup(Protocol):
+    """A system that keeps background tasks."""
+
+    def attach(self, task_group: anyio.abc.TaskGroup | None) -> None:
+        """Take the task group for background tasks, in place of an earlier one; None: there is none any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a system answered when it was asked for its tools."""
+
+    tools: Sequence[ToolInfo] = ()
+    error: str | None = None
+    """Why it could not be asked."""
+
+
+class SystemRegistry:
+    """The systems of one orchestrator, in the order in which the router tries them.
+
+    Args:
+        systems: Systems by name; the name here is the one tasks use.
+    """
+
+    def __init__(self, systems: Mapping[str, System]) -> None:
+        self._systems = dict(systems)
+        self._log = get_logger()
+        self._entered: dict[int, list[anyio.abc.TaskGroup]] = {}
+        """Task groups by the id of the task that entered them."""
+        self._owner: anyio.abc.TaskGroup | None = None
+        self._ready: dict[str, System] = {}
+        self._locks: dict[str, anyio.Lock] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._systems
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._systems)
+
+    def __len__(self) -> int:
+        return len(self._systems)
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of all systems, in order."""
+        return list(self._systems)
+
+    def get(self, name: str) -> System:
+        """Return a system, opened or not.
+
+        Raises:
+            InvalidArgumentError: There is no such system; lists those there are.
+        """
+        system = self._systems.get(name)
+        if system is None:
+            near = nearest(name, self._systems)
+            expected = (
+                f"a configured system: {listed(self._systems)}"
+                if self._systems
+                else "a system, but there are none"
+            )
+            fix = (
+                f"did you mean {near[0]!r}?"
+                if near
+                else "configure it under `systems`, or pass it in `systems=`."
+            )
+            raise InvalidArgumentError("system", name, expected, fix)
+        return system
+
+    def describe(self) -> list[dict[str, str]]:
+        """Return name and kind of each system, in order, without asking any."""
+        return [{"name": name, "kind": system.kind} for name, system in self._systems.items()]
+
+    # Lifetime
+
+    async def __aenter__(self) -> SystemRegistry:
+        task_group = anyio.create_task_group()
+        await task_group.__aenter__()
+        self._entered.setdefault(anyio.get_current_task().id, []).append(task_group)
+        if self._owner is None:
+            self._attach(task_group)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        task_id = anyio.get_current_task().id
+        task_group = self._entered[task_id].pop()
+        if not self._entered[task_id]:
+            del self._entered[task_id]
+        if self._owner is task_group:
+            if self._entered:
+                self._attach(next(iter(self._entered.values()))[-1])
+            else:
+                with anyio.CancelScope(shield=True):
+                    await self._close()
+                task_group.cancel_scope.cancel()  # only what could not be closed in time is left there
+        return await task_group.__aexit__(exc_type, exc, traceback)
+
+    def _attach(self, task_group: anyio.abc.TaskGroup | None) -> None:
+        self._owner = task_group
+        for system in self._systems.values():
+            if isinstance(system, NeedsTaskGroup):
+                system.attach(task_group)
+
+    async def _close(self) -> None:
+        """Close all open systems at once; none of them can hold the others up or fail the caller."""
+        ready, self._ready = self._ready, {}
+        self._locks = {}
+        async with anyio.create_task_group() as closing:
+            for name, system in ready.items():
+                closing.start_soon(self._close_one, name, system)
+        self._attach(None)
+
+    async def _close_one(self, name: str, system: System) -> None:
+        reason = f"it took longer than {CLOSE_SECONDS:g} s"
+        with anyio.move_on_after(CLOSE_SECONDS):
+            try:
+                await system.aclose()
+            except Exception as exc:  # noqa: BLE001  (a system that can't close must not keep the others open)
+                reason = f"{type(exc).__name__}: {exc}"
+            else:
+                return
+        self._log.warning(
+            "System could not be closed", operation="SYSTEM_CLOSE_FAILED", system=name, reason=reason
+        )
+
+    async def ready(self, name: str) -> System:
+        """Return a system, opened once before its first use.
+
+        Raises:
+            InvalidArgumentError: There is no such system.
+        """
+        system = self._ready.get(name)
+        if system is not None:
+            return system
+        system = self.get(name)
+        if self._owner is None:
+            raise RuntimeError("The systems are closed. Fix: use them inside `async with registry:`.")
+        async with self._locks.setdefault(name, anyio.Lock()):
+            if name not in self._ready:
+                await system.open()
+                self._ready[name] = system
+        return system
+
+    # Questions to all
+
+    async def survey(
+        self, names: Sequence[str] | None = None, *, timeout_seconds: float = SURVEY_SECONDS
+    ) -> dict[str, Survey]:
+        """Ask systems for their tools, all at once; one that can't be asked says why.
+
+        Args:
+            names: Which; all when absent.
+            timeout_seconds: Longest wait for each.
+        """
+        asked = list(self._systems if names is None else names)
+        found: dict[str, Survey] = {}
+
+        async def ask(name: str) -> None:
+            survey = Survey(error=f"no answer within {timeout_seconds:g} s")
+            with anyio.move_on_after(timeout_seconds):
+                try:
+                    survey = Survey(tools=await (await self.ready(name)).list_tools())
+                except Exception as exc:  # noqa: BLE001  (one system's fault must not hide the others)
+                    survey = Survey(error=bounded(str(exc) or type(exc).__name__, 500))
+            found[name] = survey
+
+        async with anyio.create_task_group() as asking:
+            for name in asked:
+                asking.start_soon(ask, name)
+        return {name: found[name] for name in asked}
+
+    async def check_all(self, *, timeout_seconds: float = CHECK_SECONDS) -> dict[str, Health]:
+        """Return every system's health, asked all at once, in order of the systems."""
+        found: dict[str, Health] = {}
+
+        async def check(name: str) -> None:
+            health = Health(ok=False, detail=f"no answer within {timeout_seconds:g} s")
+            with anyio.move_on_after(timeout_seconds):
+                try:
+                    health = await (await self.ready(name)).check()
+                except Exception as exc:  # noqa: BLE001  (a check that raises is an answer, too)
+                    health = Health(ok=False, detail=bounded(f"{type(exc).__name__}: {exc}", 300))
+            found[name] = health
+
+        async with anyio.create_task_group() as checking:
+            for name in self._systems:
+                checking.start_soon(check, name)
+        return {name: found[name] for name in self._systems}
