@@ -1,0 +1,91 @@
+"""A SQLite connection on a thread of its own: a whole transaction is one function there and costs one hop.
+
+May import: aiosqlite, anyio, asyncio, stdlib.
+
+aiosqlite's public calls make one hop a statement. `Connection.call` goes through the one private door that
+takes any function, and three more details of its thread are set right here and nowhere else; the
+dependency's version is bounded and `tests/storage/test_connection.py` pins each of them:
+
+- the thread is a daemon, so a forgotten `aclose` never keeps the interpreter alive;
+- a connection that is dropped open closes quietly on its own thread instead of warning;
+- a cancelled call is seen to its end first, so no transaction is under way after it and no result is
+  delivered to an event loop that was closed meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251  (aiosqlite is asyncio's; its cancellation must be seen here)
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import aiosqlite
+import anyio
+import anyio.to_thread
+from aiosqlite.core import _STOP_RUNNING_SENTINEL
+
+T = TypeVar("T")
+
+_JOIN_SECONDS = 5.0
+"""How long a thread whose connection could not be opened is waited for; it has nothing left to do."""
+
+
+class Connection(aiosqlite.Connection):
+    """One SQLite connection in autocommit mode, on its own thread."""
+
+    def __init__(self, path: Path, *, busy_timeout_seconds: float) -> None:
+        super().__init__(
+            lambda: sqlite3.connect(
+                path, timeout=busy_timeout_seconds, isolation_level=None, check_same_thread=False
+            ),
+            iter_chunk_size=64,
+        )
+        self._thread.daemon = True
+
+    @classmethod
+    async def open(cls, path: Path, *, busy_timeout_seconds: float) -> Connection:
+        """Connect to the file at `path`; raises what sqlite3 does."""
+        connection = cls(path, busy_timeout_seconds=busy_timeout_seconds)
+        try:
+            await connection
+        except BaseException:
+            # Its thread still answers to this event loop, which may be closed next.
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(connection._thread.join, _JOIN_SECONDS)
+            raise
+        return connection
+
+    async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on the connection's thread and return what it does.
+
+        Calls are carried out one after the other, in the order they were made. When the caller is
+        cancelled, `work` is carried out all the same.
+        """
+        execute = cast("Callable[..., Any]", self._execute)
+        try:
+            return cast("T", await execute(work, self._conn))
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                await execute(_nothing)
+            raise
+
+    async def close(self) -> None:
+        """Carry out what was called before, close, and end the thread; idempotent."""
+        with anyio.CancelScope(shield=True):
+            await super().close()
+
+    def __del__(self) -> None:
+        connection = getattr(self, "_connection", None)
+        if connection is None:
+            return
+
+        def close() -> object:
+            connection.close()
+            return _STOP_RUNNING_SENTINEL
+
+        self._tx.put_nowait((None, close))
+
+
+def _nothing() -> None:
+    """Stand in the queue: whoever waits for this has waited for everything before it."""

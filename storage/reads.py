@@ -1,0 +1,208 @@
+"""Everything that is asked of the database: plain functions on a connection's thread, decoding included.
+
+May import: orchestration.{models, ports, errors, execution.storage_rules}, storage.codec, stdlib.
+
+Each function is one statement, so each sees one moment of the database without a transaction, and decodes
+off the event loop's thread. Status reads one row of `orchestration`, whatever the size of the journal.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from orchestration.engine.events import Recorded
+from orchestration.errors import OrchestrationNotFoundError, PlanNotFoundError
+from orchestration.execution.storage_rules import add_up
+from orchestration.models import (
+    OrchestrationId,
+    OrchestrationMode,
+    OrchestrationStatus,
+    PlanId,
+    TaskId,
+    TaskStatus,
+)
+from orchestration.ports import OrchestrationRecord, OrchestrationTotals, PlanRecord, TaskRow
+from storage import codec
+
+_RECORD_COLUMNS = (
+    "orchestration_id, key, goal, mode, dag_id, dag_sha256, plan_id, created_at_us, updated_at_us, last_seq, "
+    "holder, token, summary"
+)
+
+
+def load_plan(database: sqlite3.Connection, plan_id: PlanId) -> PlanRecord:
+    """Return a plan; see `Storage.load_plan`."""
+    row = database.execute(
+        "SELECT revision, goal, mode, context, content, planner, thoughts, thinking_server, notes, "
+        "created_at_us FROM plan JOIN artifact ON sha256 = dag_sha256 WHERE plan_id = ?",
+        (plan_id,),
+    ).fetchone()
+    if row is None:
+        raise PlanNotFoundError(plan_id)
+    revision, goal, mode, context, dag_json, planner, thoughts, thinking_server, notes, created_at_us = row
+    decoded_context, decoded_thoughts, decoded_notes = codec.decode_plan_parts(
+        plan_id, context, thoughts, notes
+    )
+    return PlanRecord(
+        plan_id=plan_id,
+        revision=revision,
+        goal=goal,
+        mode=None if mode is None else _mode(mode, f"Plan {plan_id!r}"),
+        context=decoded_context,
+        dag_json=dag_json,
+        planner=planner,
+        thoughts=decoded_thoughts,
+        thinking_server=thinking_server,
+        notes=decoded_notes,
+        created_at_us=created_at_us,
+    )
+
+
+def load_orchestration(
+    database: sqlite3.Connection, orchestration_id: OrchestrationId
+) -> OrchestrationRecord:
+    """Return an orchestration's record; see `Storage.load_orchestration`."""
+    query = f"SELECT {_RECORD_COLUMNS} FROM orchestration WHERE orchestration_id = ?"  # noqa: S608
+    row = database.execute(query, (orchestration_id,)).fetchone()
+    if row is None:
+        raise OrchestrationNotFoundError(orchestration_id)
+    return _record(row)
+
+
+def list_orchestrations(
+    database: sqlite3.Connection, states: Sequence[OrchestrationStatus] | None, limit: int, offset: int
+) -> list[OrchestrationRecord]:
+    """Return records, latest created first; see `Storage.list_orchestrations`."""
+    wanted, values = _one_of("state", states)
+    query = (
+        f"SELECT {_RECORD_COLUMNS} FROM orchestration WHERE {wanted} ORDER BY number DESC LIMIT ? OFFSET ?"  # noqa: S608
+    )
+    rows = database.execute(query, (*values, max(0, limit), max(0, offset)))
+    return [_record(row) for row in rows]
+
+
+def load_dag(database: sqlite3.Connection, orchestration_id: OrchestrationId) -> bytes:
+    """Return the DAG document of an orchestration; see `Storage.load_dag`."""
+    row = database.execute(
+        "SELECT content FROM orchestration LEFT JOIN artifact ON sha256 = dag_sha256 "
+        "WHERE orchestration_id = ?",
+        (orchestration_id,),
+    ).fetchone()
+    if row is None:
+        raise OrchestrationNotFoundError(orchestration_id)
+    return _content(row[0], f"The DAG of {orchestration_id!r}")
+
+
+def read_events(
+    database: sqlite3.Connection, orchestration_id: OrchestrationId, after_seq: int, limit: int
+) -> list[Recorded]:
+    """Return journal entries in order; see `Storage.read_events`."""
+    rows = database.execute(
+        "SELECT seq, at_us, event FROM journal "
+        "WHERE orchestration = (SELECT number FROM orchestration WHERE orchestration_id = ?) AND seq > ? "
+        "ORDER BY seq LIMIT ?",
+        (orchestration_id, after_seq, max(0, limit)),
+    ).fetchall()
+    return codec.decode_events(orchestration_id, rows)
+
+
+def load_tasks(
+    database: sqlite3.Connection,
+    orchestration_id: OrchestrationId,
+    statuses: Sequence[TaskStatus] | None,
+    task_ids: Sequence[TaskId] | None,
+    after_position: int,
+    limit: int,
+) -> list[TaskRow]:
+    """Return task rows by position; see `Storage.load_tasks`."""
+    of_status, status_values = _one_of("status", statuses)
+    of_id, id_values = _one_of("task_id", task_ids)
+    query = (
+        f"SELECT {codec.TASK_COLUMNS} FROM task "  # noqa: S608
+        "WHERE orchestration = (SELECT number FROM orchestration WHERE orchestration_id = ?) "
+        f"AND position > ? AND {of_status} AND {of_id} ORDER BY position LIMIT ?"
+    )
+    rows = database.execute(
+        query, (orchestration_id, after_position, *status_values, *id_values, max(0, limit))
+    )
+    return [codec.decode_task(row) for row in rows]
+
+
+def load_outputs(
+    database: sqlite3.Connection, orchestration_id: OrchestrationId, task_ids: Sequence[TaskId]
+) -> dict[TaskId, bytes]:
+    """Return outputs by task; see `Storage.load_outputs`."""
+    of_id, values = _one_of("task_id", task_ids)
+    query = (
+        "SELECT task_id, coalesce(output.content, artifact.content) "  # noqa: S608
+        "FROM output LEFT JOIN artifact ON output.content IS NULL AND artifact.sha256 = output.sha256 "
+        f"WHERE orchestration = (SELECT number FROM orchestration WHERE orchestration_id = ?) AND {of_id}"
+    )
+    rows = database.execute(query, (orchestration_id, *values))
+    return {task_id: _content(content, f"The output of task {task_id!r}") for task_id, content in rows}
+
+
+def load_totals(database: sqlite3.Connection, since_us: int | None) -> OrchestrationTotals:
+    """Return sums over orchestrations; see `Storage.load_totals`."""
+    rows = database.execute(
+        "SELECT summary, orchestration_id FROM orchestration WHERE ? IS NULL OR created_at_us >= ?",
+        (since_us, since_us),
+    )
+    return add_up(codec.decode_summary(document, orchestration_id) for document, orchestration_id in rows)
+
+
+def _record(row: tuple[Any, ...]) -> OrchestrationRecord:
+    (
+        orchestration_id,
+        key,
+        goal,
+        mode,
+        dag_id,
+        dag_sha256,
+        plan_id,
+        created,
+        updated,
+        last_seq,
+        holder,
+        token,
+        summary,
+    ) = row
+    return OrchestrationRecord(
+        orchestration_id=orchestration_id,
+        key=key,
+        goal=goal,
+        mode=_mode(mode, f"Orchestration {orchestration_id!r}"),
+        dag_id=dag_id,
+        dag_sha256=dag_sha256,
+        plan_id=plan_id,
+        created_at_us=created,
+        updated_at_us=updated,
+        last_seq=last_seq,
+        holder=codec.decode_holder(holder, orchestration_id),
+        token=token,
+        summary=codec.decode_summary(summary, orchestration_id),
+    )
+
+
+def _mode(value: str, what: str) -> OrchestrationMode:
+    try:
+        return OrchestrationMode(value)
+    except ValueError:
+        raise codec.UnreadableError(what, f"its mode is {value!r}") from None
+
+
+def _content(content: bytes | None, what: str) -> bytes:
+    if content is None:
+        raise codec.UnreadableError(what, "its content is missing")
+    return content
+
+
+def _one_of(column: str, values: Sequence[str] | None) -> tuple[str, tuple[str, ...]]:
+    """Return a condition and its parameters; one JSON list, as statements may have few parameters only."""
+    if values is None:
+        return "TRUE", ()
+    condition = f"{column} IN (SELECT value FROM json_each(?))"  # noqa: S608  (column is one of ours)
+    return condition, (json.dumps([str(value) for value in values]),)

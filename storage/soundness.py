@@ -1,0 +1,63 @@
+"""What `doctor` asks a database: is the file intact, and do its tables agree with each other.
+
+May import: storage.schema, stdlib. Runs on a connection's thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+
+from storage import schema
+
+_MOST_LISTED = 10
+"""Findings of one kind that are listed one by one."""
+
+_JOURNAL_GAPS = """
+    SELECT orchestration_id, last_seq, count(seq), coalesce(max(seq), 0)
+    FROM orchestration LEFT JOIN journal ON journal.orchestration = orchestration.number
+    GROUP BY number HAVING count(seq) <> last_seq OR coalesce(max(seq), 0) <> last_seq
+"""
+_MISSING_OUTPUTS = """
+    SELECT orchestration_id, task_id
+    FROM output JOIN orchestration ON orchestration.number = output.orchestration
+    WHERE content IS NULL AND NOT EXISTS (SELECT 1 FROM artifact WHERE artifact.sha256 = output.sha256)
+"""
+_UNUSED_ARTIFACTS = """
+    SELECT count(*) FROM artifact WHERE
+        NOT EXISTS (SELECT 1 FROM output WHERE output.sha256 = artifact.sha256 AND content IS NULL)
+        AND sha256 NOT IN (SELECT dag_sha256 FROM plan UNION SELECT dag_sha256 FROM orchestration)
+"""
+
+
+def problems(database: sqlite3.Connection) -> list[str]:
+    """Return what is wrong with the database, one line each; empty when it is sound."""
+    found = [f"integrity: {line}" for (line,) in database.execute("PRAGMA quick_check") if line != "ok"]
+    if found:
+        return found  # the questions below would only stumble over the same damage
+    version, known = schema.schema_version(database), len(schema.migrations())
+    if version != known:
+        found.append(f"schema: version is {version}, expected {known}")
+    found += [
+        f"references: row {row} of {table} names a row of {parent} that is missing"
+        for table, row, parent, _ in database.execute("PRAGMA foreign_key_check").fetchmany(_MOST_LISTED)
+    ]
+    found += [
+        f"journal: {orchestration_id!r} should have {last_seq} entries; it has {count}, up to seq {highest}"
+        for orchestration_id, last_seq, count, highest in database.execute(_JOURNAL_GAPS).fetchmany(
+            _MOST_LISTED
+        )
+    ]
+    found += [
+        f"outputs: the output of task {task_id!r} of {orchestration_id!r} is missing"
+        for orchestration_id, task_id in database.execute(_MISSING_OUTPUTS).fetchmany(_MOST_LISTED)
+    ]
+    found += [
+        f"artifacts: the content of {sha256} does not match its hash"
+        for sha256, content in database.execute("SELECT sha256, content FROM artifact")
+        if hashlib.sha256(content).hexdigest() != sha256
+    ][:_MOST_LISTED]
+    (unused,) = database.execute(_UNUSED_ARTIFACTS).fetchone()
+    if unused:
+        found.append(f"artifacts: {unused} belong to nothing; they only take space")
+    return found

@@ -1,0 +1,292 @@
+"""Everything that changes the database, each as one transaction: plain functions on a connection's thread.
+
+May import: orchestration.{models, ports, errors, execution.storage_rules}, storage.{codec, faults, reads},
+stdlib.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from orchestration.errors import (
+    IdempotencyConflictError,
+    LeaseHeldError,
+    OrchestrationNotFoundError,
+    StaleFencingTokenError,
+)
+from orchestration.execution.storage_rules import check_sequence, next_free_id
+from orchestration.models import OrchestrationId
+from orchestration.ports import Commit, Created, DriverIdentity, Lease, NewOrchestration, NewPlan, PlanRecord
+from storage import codec, reads
+from storage.faults import FileGoneError
+
+T = TypeVar("T")
+
+_INSERT_ARTIFACT = "INSERT INTO artifact (sha256, content) VALUES (?, ?) ON CONFLICT DO NOTHING"
+_INSERT_EVENT = "INSERT INTO journal (orchestration, seq, at_us, event) VALUES (?, ?, ?, ?)"
+_UPSERT_TASK = (
+    f"INSERT INTO task (orchestration, {codec.TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
+    "ON CONFLICT DO UPDATE SET "
+    "position = excluded.position, status = excluded.status, attempt = excluded.attempt, "
+    "system = excluded.system, started_at_us = excluded.started_at_us, "
+    "finished_at_us = excluded.finished_at_us, duration_seconds = excluded.duration_seconds, "
+    "error = excluded.error, output_sha256 = excluded.output_sha256, output_bytes = excluded.output_bytes, "
+    "note = excluded.note"
+)
+_UPSERT_OUTPUT = (
+    "INSERT INTO output (orchestration, task_id, sha256, content) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT DO UPDATE SET sha256 = excluded.sha256, content = excluded.content"
+)
+
+
+class WriteTransaction:
+    """Runs functions as write transactions on the file at `path`, which must stay the one that was opened."""
+
+    def __init__(self, path: Path, *, synchronous: str) -> None:
+        self._path = path
+        self._synchronous = synchronous
+        self._file = self._identity()
+
+    def run(
+        self, database: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], *, full: bool = False
+    ) -> T:
+        """Return what `work` does in a transaction; after an exception nothing of it is stored.
+
+        Args:
+            database: The connection to write with.
+            work: What to do between BEGIN IMMEDIATE and COMMIT.
+            full: Commit with synchronous=FULL, so that even a power cut can't undo what is acknowledged next.
+        """
+        raise_level = full and self._synchronous != "FULL"
+        if raise_level:
+            database.execute("PRAGMA synchronous = FULL")
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(database)
+                # SQLite goes on writing to a deleted file; what is acknowledged then would be lost.
+                if self._identity() != self._file:
+                    raise FileGoneError
+                database.execute("COMMIT")
+            except BaseException:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+                raise
+        finally:
+            if raise_level:
+                database.execute(f"PRAGMA synchronous = {self._synchronous}")
+        return result
+
+    def _identity(self) -> tuple[int, int]:
+        try:
+            found = os.stat(self._path)  # noqa: PTH116  (half the time of Path.stat, once per commit)
+        except FileNotFoundError:
+            raise FileGoneError from None
+        return found.st_dev, found.st_ino
+
+
+def append(database: sqlite3.Connection, commits: Sequence[Commit]) -> None:
+    """Store a batch; see `Storage.append`.
+
+    Of a task that several commits touch only the last row is written, and so it is with outputs and
+    summaries.
+    """
+    heads: dict[OrchestrationId, _Head] = {}
+    events: list[tuple[int, int, int, str]] = []
+    tasks: dict[tuple[int, str], tuple[Any, ...]] = {}
+    outputs: dict[tuple[int, str], tuple[Any, ...]] = {}
+    for commit in commits:
+        lease = commit.lease
+        head = heads.get(lease.orchestration_id)
+        if head is None:
+            head = heads[lease.orchestration_id] = _Head(database, lease.orchestration_id)
+        head.advance(commit)
+        number = head.number
+        encode = codec.encode_event
+        events += [
+            (number, recorded.seq, recorded.at_us, encode(recorded.event)) for recorded in commit.events
+        ]
+        for row in commit.tasks:
+            tasks[number, row.task_id] = codec.task_values(number, row)
+        for output in commit.outputs:
+            if not output.inline:
+                database.execute(_INSERT_ARTIFACT, (output.sha256, output.text))
+            content = output.text if output.inline else None
+            outputs[number, output.task_id] = (number, output.task_id, output.sha256, content)
+    database.executemany(_INSERT_EVENT, events)
+    database.executemany(_UPSERT_TASK, tasks.values())
+    database.executemany(_UPSERT_OUTPUT, outputs.values())
+    for head in heads.values():
+        head.write(database)
+
+
+def create_orchestration(database: sqlite3.Connection, new: NewOrchestration) -> Created:
+    """Store a new orchestration, or find the one its key names; see `Storage.create_orchestration`."""
+    if new.key is not None:
+        row = database.execute(
+            "SELECT orchestration_id, request_sha256 FROM orchestration WHERE key = ?", (new.key,)
+        ).fetchone()
+        if row is not None:
+            if row[1] != new.request_sha256:
+                raise IdempotencyConflictError(new.key, row[0])
+            return Created(record=reads.load_orchestration(database, row[0]), lease=None)
+    orchestration_id = new.orchestration_id
+    if orchestration_id is None:
+        orchestration_id = _new_id(database, "orchestration", new.base_id)
+    elif _has(database, "orchestration", orchestration_id):
+        raise IdempotencyConflictError(orchestration_id, orchestration_id)
+    number = _insert_orchestration(database, orchestration_id, new)
+    database.executemany(
+        _INSERT_EVENT,
+        [
+            (number, seq, new.created_at_us, codec.encode_event(event))
+            for seq, event in enumerate(new.first_events, start=1)
+        ],
+    )
+    database.executemany(_UPSERT_TASK, [codec.task_values(number, row) for row in new.tasks])
+    return Created(
+        record=reads.load_orchestration(database, orchestration_id),
+        lease=Lease(orchestration_id=orchestration_id, token=1, holder=new.holder),
+    )
+
+
+def acquire_lease(
+    database: sqlite3.Connection,
+    orchestration_id: OrchestrationId,
+    holder: DriverIdentity,
+    is_gone: Callable[[DriverIdentity], bool],
+) -> Lease:
+    """Take the lease of an orchestration; see `Storage.acquire_lease`."""
+    row = database.execute(
+        "SELECT holder, token FROM orchestration WHERE orchestration_id = ?", (orchestration_id,)
+    ).fetchone()
+    if row is None:
+        raise OrchestrationNotFoundError(orchestration_id)
+    present = codec.decode_holder(row[0], orchestration_id)
+    if present is not None and present != holder and not is_gone(present):
+        raise LeaseHeldError(orchestration_id, str(present))
+    token = row[1] + 1
+    database.execute(
+        "UPDATE orchestration SET holder = ?, token = ? WHERE orchestration_id = ?",
+        (codec.encode_holder(holder), token, orchestration_id),
+    )
+    return Lease(orchestration_id=orchestration_id, token=token, holder=holder)
+
+
+def release_lease(database: sqlite3.Connection, lease: Lease) -> None:
+    """Give a lease back; see `Storage.release_lease`."""
+    database.execute(
+        "UPDATE orchestration SET holder = NULL WHERE orchestration_id = ? AND token = ?",
+        (lease.orchestration_id, lease.token),
+    )
+
+
+def save_plan(database: sqlite3.Connection, plan: NewPlan) -> PlanRecord:
+    """Store a plan; see `Storage.save_plan`."""
+    plan_id = _new_id(database, "plan", plan.base_id)
+    context, thoughts, notes = codec.encode_plan_parts(plan.context, plan.thoughts, plan.notes)
+    database.execute(_INSERT_ARTIFACT, (plan.dag_sha256, plan.dag_json))
+    database.execute(
+        "INSERT INTO plan (plan_id, revision, goal, mode, context, dag_sha256, planner, thoughts, "
+        "thinking_server, notes, created_at_us) VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            plan_id,
+            plan.goal,
+            None if plan.mode is None else plan.mode.value,
+            context,
+            plan.dag_sha256,
+            plan.planner,
+            thoughts,
+            plan.thinking_server,
+            notes,
+            plan.created_at_us,
+        ),
+    )
+    return reads.load_plan(database, plan_id)
+
+
+def _insert_orchestration(
+    database: sqlite3.Connection, orchestration_id: OrchestrationId, new: NewOrchestration
+) -> int:
+    database.execute(_INSERT_ARTIFACT, (new.dag_sha256, new.dag_json))
+    cursor = database.execute(
+        "INSERT INTO orchestration (orchestration_id, key, request_sha256, goal, mode, dag_id, dag_sha256, "
+        "plan_id, created_at_us, updated_at_us, last_seq, holder, token, state, summary) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?)",
+        (
+            orchestration_id,
+            new.key,
+            new.request_sha256,
+            new.goal,
+            new.mode.value,
+            new.dag_id,
+            new.dag_sha256,
+            new.plan_id,
+            new.created_at_us,
+            new.created_at_us,
+            len(new.first_events),
+            codec.encode_holder(new.holder),
+            new.summary.state.value,
+            codec.encode_summary(new.summary),
+        ),
+    )
+    number = cursor.lastrowid
+    assert number is not None
+    return number
+
+
+def _new_id(database: sqlite3.Connection, kind: str, base_id: str) -> str:
+    row = database.execute(
+        "SELECT last FROM id_counter WHERE kind = ? AND base_id = ?", (kind, base_id)
+    ).fetchone()
+    new_id, number = next_free_id(base_id, row[0] if row else 0, lambda taken: _has(database, kind, taken))
+    database.execute(
+        "INSERT INTO id_counter (kind, base_id, last) VALUES (?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET last = excluded.last",
+        (kind, base_id, number),
+    )
+    return new_id
+
+
+def _has(database: sqlite3.Connection, kind: str, record_id: str) -> bool:
+    query = f"SELECT 1 FROM {kind} WHERE {kind}_id = ?"  # noqa: S608  (kind is one of our two table names)
+    return database.execute(query, (record_id,)).fetchone() is not None
+
+
+class _Head:
+    """Where an orchestration's journal ends, while a batch is added to it."""
+
+    __slots__ = ("at_us", "last", "number", "orchestration_id", "seq", "token")
+
+    def __init__(self, database: sqlite3.Connection, orchestration_id: OrchestrationId) -> None:
+        row = database.execute(
+            "SELECT number, token, last_seq, updated_at_us FROM orchestration WHERE orchestration_id = ?",
+            (orchestration_id,),
+        ).fetchone()
+        if row is None:
+            raise OrchestrationNotFoundError(orchestration_id)
+        self.orchestration_id = orchestration_id
+        self.number, self.token, self.seq, self.at_us = row
+        self.last: Commit | None = None
+
+    def advance(self, commit: Commit) -> None:
+        if commit.lease.token != self.token:
+            raise StaleFencingTokenError(self.orchestration_id, commit.lease.token, self.token)
+        check_sequence(commit, self.seq)
+        if commit.events:
+            self.seq, self.at_us = commit.events[-1].seq, commit.events[-1].at_us
+        self.last = commit
+
+    def write(self, database: sqlite3.Connection) -> None:
+        if self.last is None:
+            return
+        summary = self.last.summary
+        database.execute(
+            "UPDATE orchestration SET last_seq = ?, updated_at_us = ?, state = ?, summary = ? "
+            "WHERE number = ?",
+            (self.seq, self.at_us, summary.state.value, codec.encode_summary(summary), self.number),
+        )
