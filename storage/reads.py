@@ -137,9 +137,10 @@ def load_outputs(
     """Return outputs by task; see `Storage.load_outputs`."""
     of_id, values = _one_of("task_id", task_ids)
     query = (
-        "SELECT task_id, coalesce(output.content, artifact.content) "  # noqa: S608
-        "FROM output LEFT JOIN artifact ON output.content IS NULL AND artifact.sha256 = output.sha256 "
-        f"WHERE orchestration = (SELECT number FROM orchestration WHERE orchestration_id = ?) AND {of_id}"
+        "SELECT task_id, coalesce(output, content) "  # noqa: S608
+        "FROM task LEFT JOIN artifact ON artifact.sha256 = task.output_artifact "
+        "WHERE orchestration = (SELECT number FROM orchestration WHERE orchestration_id = ?) "
+        f"AND (output IS NOT NULL OR output_artifact IS NOT NULL) AND {of_id}"
     )
     rows = database.execute(query, (orchestration_id, *values))
     return {task_id: _content(content, f"The output of task {task_id!r}") for task_id, content in rows}

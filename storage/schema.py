@@ -25,9 +25,6 @@ APPLICATION_ID = 0x41544F31
 _WAL_RETRY_SECONDS = 0.01
 """Pause between tries to switch to WAL: SQLite does not wait for the lock that takes."""
 
-JOURNAL_SIZE_LIMIT_BYTES = 64 * 1024 * 1024
-"""What the write-ahead log is cut back to after a long reader made it grow."""
-
 
 @cache
 def migrations() -> tuple[str, ...]:

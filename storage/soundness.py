@@ -20,13 +20,13 @@ _JOURNAL_GAPS = """
 """
 _MISSING_OUTPUTS = """
     SELECT orchestration_id, task_id
-    FROM output JOIN orchestration ON orchestration.number = output.orchestration
-    WHERE content IS NULL AND NOT EXISTS (SELECT 1 FROM artifact WHERE artifact.sha256 = output.sha256)
+    FROM task JOIN orchestration ON orchestration.number = task.orchestration
+    WHERE output_sha256 IS NOT NULL AND output IS NULL AND output_artifact IS NULL
 """
 _UNUSED_ARTIFACTS = """
     SELECT count(*) FROM artifact WHERE
-        NOT EXISTS (SELECT 1 FROM output WHERE output.sha256 = artifact.sha256 AND content IS NULL)
-        AND sha256 NOT IN (SELECT dag_sha256 FROM plan UNION SELECT dag_sha256 FROM orchestration)
+        sha256 NOT IN (SELECT dag_sha256 FROM plan UNION SELECT dag_sha256 FROM orchestration)
+        AND sha256 NOT IN (SELECT output_artifact FROM task WHERE output_artifact IS NOT NULL)
 """
 
 

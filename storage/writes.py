@@ -1,16 +1,14 @@
-"""Everything that changes the database, each as one transaction: plain functions on a connection's thread.
+"""Everything that changes the database, each within one transaction: plain functions on a connection's thread.
 
-May import: orchestration.{models, ports, errors, execution.storage_rules}, storage.{codec, faults, reads},
+May import: orchestration.{models, ports, errors, execution.storage_rules}, storage.{codec, reads},
 stdlib.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from orchestration.errors import (
     IdempotencyConflictError,
@@ -22,71 +20,19 @@ from orchestration.execution.storage_rules import check_sequence, next_free_id
 from orchestration.models import OrchestrationId
 from orchestration.ports import Commit, Created, DriverIdentity, Lease, NewOrchestration, NewPlan, PlanRecord
 from storage import codec, reads
-from storage.faults import FileGoneError
-
-T = TypeVar("T")
 
 _INSERT_ARTIFACT = "INSERT INTO artifact (sha256, content) VALUES (?, ?) ON CONFLICT DO NOTHING"
 _INSERT_EVENT = "INSERT INTO journal (orchestration, seq, at_us, event) VALUES (?, ?, ?, ?)"
 _UPSERT_TASK = (
     f"INSERT INTO task (orchestration, {codec.TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
-    "ON CONFLICT DO UPDATE SET "
+    "ON CONFLICT (orchestration, task_id) DO UPDATE SET "
     "position = excluded.position, status = excluded.status, attempt = excluded.attempt, "
     "system = excluded.system, started_at_us = excluded.started_at_us, "
     "finished_at_us = excluded.finished_at_us, duration_seconds = excluded.duration_seconds, "
     "error = excluded.error, output_sha256 = excluded.output_sha256, output_bytes = excluded.output_bytes, "
     "note = excluded.note"
 )
-_UPSERT_OUTPUT = (
-    "INSERT INTO output (orchestration, task_id, sha256, content) VALUES (?, ?, ?, ?) "
-    "ON CONFLICT DO UPDATE SET sha256 = excluded.sha256, content = excluded.content"
-)
-
-
-class WriteTransaction:
-    """Runs functions as write transactions on the file at `path`, which must stay the one that was opened."""
-
-    def __init__(self, path: Path, *, synchronous: str) -> None:
-        self._path = path
-        self._synchronous = synchronous
-        self._file = self._identity()
-
-    def run(
-        self, database: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], *, full: bool = False
-    ) -> T:
-        """Return what `work` does in a transaction; after an exception nothing of it is stored.
-
-        Args:
-            database: The connection to write with.
-            work: What to do between BEGIN IMMEDIATE and COMMIT.
-            full: Commit with synchronous=FULL, so that even a power cut can't undo what is acknowledged next.
-        """
-        raise_level = full and self._synchronous != "FULL"
-        if raise_level:
-            database.execute("PRAGMA synchronous = FULL")
-        try:
-            database.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(database)
-                # SQLite goes on writing to a deleted file; what is acknowledged then would be lost.
-                if self._identity() != self._file:
-                    raise FileGoneError
-                database.execute("COMMIT")
-            except BaseException:
-                if database.in_transaction:
-                    database.execute("ROLLBACK")
-                raise
-        finally:
-            if raise_level:
-                database.execute(f"PRAGMA synchronous = {self._synchronous}")
-        return result
-
-    def _identity(self) -> tuple[int, int]:
-        try:
-            found = os.stat(self._path)  # noqa: PTH116  (half the time of Path.stat, once per commit)
-        except FileNotFoundError:
-            raise FileGoneError from None
-        return found.st_dev, found.st_ino
+_SET_OUTPUT = "UPDATE task SET output_artifact = ?, output = ? WHERE orchestration = ? AND task_id = ?"
 
 
 def append(database: sqlite3.Connection, commits: Sequence[Commit]) -> None:
@@ -115,11 +61,12 @@ def append(database: sqlite3.Connection, commits: Sequence[Commit]) -> None:
         for output in commit.outputs:
             if not output.inline:
                 database.execute(_INSERT_ARTIFACT, (output.sha256, output.text))
-            content = output.text if output.inline else None
-            outputs[number, output.task_id] = (number, output.task_id, output.sha256, content)
+            place = (None, output.text) if output.inline else (output.sha256, None)
+            outputs[number, output.task_id] = (*place, number, output.task_id)
     database.executemany(_INSERT_EVENT, events)
     database.executemany(_UPSERT_TASK, tasks.values())
-    database.executemany(_UPSERT_OUTPUT, outputs.values())
+    if database.executemany(_SET_OUTPUT, outputs.values()).rowcount < len(outputs):
+        raise ValueError("A commit has the output of a task that has no row.")
     for head in heads.values():
         head.write(database)
 

@@ -58,7 +58,11 @@ CREATE TABLE journal (
     PRIMARY KEY (orchestration, seq)
 ) WITHOUT ROWID;
 
+-- Rows lie in the order in which tasks were added, which is about the order in which they run: tasks that
+-- complete together share pages. A small output is `output`, a large one the artifact that `output_artifact` names;
+-- both come last, so that reading many rows passes them by.
 CREATE TABLE task (
+    number           INTEGER PRIMARY KEY,
     orchestration    INTEGER NOT NULL REFERENCES orchestration (number),
     task_id          TEXT NOT NULL,
     position         INTEGER NOT NULL,
@@ -72,15 +76,8 @@ CREATE TABLE task (
     output_sha256    TEXT,
     output_bytes     INTEGER,
     note             TEXT,
-    PRIMARY KEY (orchestration, task_id)
-) WITHOUT ROWID;
+    output_artifact  TEXT REFERENCES artifact (sha256),
+    output           BLOB,
+    UNIQUE (orchestration, task_id)
+);
 CREATE INDEX task_by_position ON task (orchestration, position);
-
--- `content` is null where the output is an artifact.
-CREATE TABLE output (
-    orchestration INTEGER NOT NULL REFERENCES orchestration (number),
-    task_id       TEXT NOT NULL,
-    sha256        TEXT NOT NULL,
-    content       BLOB,
-    PRIMARY KEY (orchestration, task_id)
-) WITHOUT ROWID;
