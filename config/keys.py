@@ -65,7 +65,7 @@ ENVIRONMENT: Mapping[str, KeyPath] = {
 CONFIG_VARIABLE = "ADVANCED_ORCHESTRATION_CONFIG"
 """Names the configuration file."""
 
-GIVEN_VARIABLES = ("ADVANCED_ORCHESTRATION_IDEMPOTENCY_KEY",)
+GIVEN_VARIABLES = ("ADVANCED_ORCHESTRATION_ATTEMPT_ID", "ADVANCED_ORCHESTRATION_IDEMPOTENCY_KEY")
 """Variables this program gives to the commands it runs; one of those may be this program again."""
 
 VARIABLE_PREFIX = "ADVANCED_ORCHESTRATION_"

@@ -4,8 +4,8 @@ May import: orchestration.{errors, models, ports}, orchestration.systems.{base, 
 stdlib.
 
 The child sees a small environment: `PATH`, `HOME`, `LANG`, `LC_ALL`, `TMPDIR`, `TERM`, what the command
-declares, and `ADVANCED_ORCHESTRATION_IDEMPOTENCY_KEY`. Standard output over the declared limit ends the
-command and fails the attempt: a result that was cut silently would be taken for the whole.
+declares, and `ADVANCED_ORCHESTRATION_IDEMPOTENCY_KEY` and `_ATTEMPT_ID`. Standard output over the declared
+limit ends the command and fails the attempt: a result that was cut silently would be taken for the whole.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TERM")
 """Environment variables a command inherits; secrets of the server stay out."""
 
 IDEMPOTENCY_KEY_VARIABLE = "ADVANCED_ORCHESTRATION_IDEMPOTENCY_KEY"
+ATTEMPT_ID_VARIABLE = "ADVANCED_ORCHESTRATION_ATTEMPT_ID"
 
 ERROR_LINES = 20
 """How many last lines of standard error the message of a failure ends with."""
@@ -109,7 +110,7 @@ class CommandSystem:
         try:
             ended = await run_process(
                 argv,
-                env=_environment(spec, request.idempotency_key),
+                env=_environment(spec, request),
                 cwd=cwd,
                 stdin=fed,
                 max_output_bytes=spec.max_output_bytes,
@@ -141,9 +142,10 @@ class CommandSystem:
         return tool, self._commands[tool]
 
 
-def _environment(spec: CommandSpec, idempotency_key: str) -> dict[str, str]:
+def _environment(spec: CommandSpec, request: AttemptRequest) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    return {**inherited, **spec.env, IDEMPOTENCY_KEY_VARIABLE: idempotency_key}
+    own = {IDEMPOTENCY_KEY_VARIABLE: request.idempotency_key, ATTEMPT_ID_VARIABLE: request.attempt_id}
+    return {**inherited, **spec.env, **own}
 
 
 def _find_program(spec: CommandSpec) -> str | None:

@@ -3,11 +3,10 @@
 May import: orchestration.{errors, models, ports}, orchestration.systems.{base, calls, signatures, threads},
 anyio, stdlib.
 
-A function's parameters are the tool's arguments. Three names are filled in unless the task's own arguments
-hold
-them: `inputs` (what each delivering upstream gave, by task id), `context` (the orchestration's) and
-`idempotency_key`. Which functions there are is declared by whoever makes the system; nothing a task says
-imports anything.
+A function's parameters are the tool's arguments. Four names are filled in unless the task's own arguments
+hold them: `inputs` (what each delivering upstream gave, by task id), `context` (the orchestration's),
+`idempotency_key` and `attempt_id` (`task#n`). Which functions there are is declared by whoever makes the
+system; nothing a task says imports anything.
 """
 
 from __future__ import annotations
@@ -174,6 +173,7 @@ class _Function:
                 "inputs": dict(request.inputs),
                 "context": dict(request.context),
                 "idempotency_key": request.idempotency_key,
+                "attempt_id": request.attempt_id,
             }
         return signature.bind(request.arguments, provided)
 

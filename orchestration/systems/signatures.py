@@ -18,7 +18,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from orchestration.systems.base import bounded, invalid_arguments, nearest
 
-PROVIDED = ("inputs", "context", "idempotency_key")
+PROVIDED = ("inputs", "context", "idempotency_key", "attempt_id")
 """Parameters that the attempt fills in unless the task's own arguments do."""
 
 _UNCHECKED: tuple[object, ...] = (Any, object, inspect.Parameter.empty, dict, Mapping)
