@@ -1,0 +1,231 @@
+"""The MCP server: one for both eras of the protocol and both transports, put together here.
+
+May import: orchestration, config.settings, server.*, mcp, anyio, stdlib.
+
+`build_server` knows nothing of settings: it is given something that opens an orchestrator. Orchestrations live in
+that orchestrator, not in the request that started them; a client that goes away stops nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio
+from mcp import MCPError
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.subscriptions import InMemorySubscriptionBus
+from mcp_types import CallToolResult, InputRequiredResult, Resource, Tool
+
+from orchestration.clock import Clock, SystemClock
+from orchestration.errors import InvalidArgumentError, OrchestrationError
+from orchestration.logs import get_logger
+from orchestration.orchestrator import AdvancedTaskOrchestrator
+from server import errors, resources
+from server.desk import Desk
+from server.http import check_host, serve_http
+from server.lifecycle import OrchestratorFactory, first_error, kept, leave, set_on_signal
+from server.schemas import outline, slim
+from server.tools import register_tools
+from server.updates import Updates
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+NAME = "advanced-task-orchestration"
+
+INSTRUCTIONS = """\
+Runs many-step work as a graph of tasks: in parallel, with retries, durably, on the systems configured here (commands, \
+Python functions, MCP servers). What you start goes on when you disconnect, and survives a crash of this server.
+
+How to work with it:
+1. decompose_goal makes a plan and stores it: from a playbook that fits the goal, or from tasks you send (task_id, \
+depends_on, tool, arguments; "${fetch.path}" takes a value from the output of task fetch). It runs nothing.
+2. execute_dag starts a plan (plan_id), a DAG of your own (dag) or a goal, and answers at once with an \
+orchestration_id. Send the same `key` when you repeat a call, and it starts only once.
+3. get_orchestration_status says where it stands; wait_seconds (up to 45) waits for the end, so don't poll in a loop. \
+Without an id it lists what is unfinished. view=tasks, events, graph or plan shows more; task=ID shows one task.
+4. get_metrics says how things went.
+
+Every answer ends with `next`: the calls that make sense now. Long outputs are cut; the whole is the resource \
+orchestration://{id}/tasks/{task}/output. A failed task lists its reason; what depends on it is skipped, the rest \
+goes on."""
+
+log = get_logger()
+
+
+class OrchestrationServer(MCPServer[Desk]):
+    """The SDK's server with the project's manners: small schemas, unknown arguments refused, errors that teach."""
+
+    async def list_tools(self) -> list[Tool]:
+        """List the tools with slim schemas."""
+        return [
+            tool.model_copy(
+                update={
+                    "input_schema": slim(tool.input_schema),
+                    "output_schema": outline(tool.output_schema) if tool.output_schema else None,
+                }
+            )
+            for tool in await super().list_tools()
+        ]
+
+    async def list_resources(self) -> list[Resource]:
+        """List what has a fixed address: the list of orchestrations."""
+        return [resources.LIST_RESOURCE, *await super().list_resources()]
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Desk, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool.
+
+        Raises:
+            ToolError: It was refused or failed; the text is for the model.
+            MCPError: There is no such tool.
+        """
+        known = await self._arguments_of_tools()
+        if name not in known:
+            raise errors.unknown_tool(name, list(known))
+        try:
+            errors.check_arguments(name, known[name], arguments)
+            return await super().call_tool(name, arguments, context)
+        except MCPError:
+            raise
+        except (ToolError, InvalidArgumentError) as error:
+            systems = [] if context is None else _system_names(context)
+            raise errors.tool_error(name, error, systems) from error
+
+    async def _arguments_of_tools(self) -> Mapping[str, list[str]]:
+        return {
+            tool.name: list(tool.input_schema.get("properties", ())) for tool in await super().list_tools()
+        }
+
+
+def build_server(
+    orchestrator_factory: OrchestratorFactory, *, takes_over: bool = False, clock: Clock | None = None
+) -> OrchestrationServer:
+    """Make the MCP server.
+
+    Args:
+        orchestrator_factory: Opens the orchestrator when the server starts, and closes it when it ends.
+        takes_over: Whether to go on, at the start, with orchestrations whose process is gone.
+        clock: Where the time comes from; the machine's own when absent.
+    """
+    bus = InMemorySubscriptionBus()
+
+    @asynccontextmanager
+    async def lifespan(_: MCPServer[Desk]) -> AsyncIterator[Desk]:
+        async with orchestrator_factory() as orchestrator, anyio.create_task_group() as background:
+            updates = Updates(bus)
+            background.start_soon(updates.announce_forever)
+            if takes_over:
+                background.start_soon(_take_over, orchestrator)
+            yield Desk(orchestrator=orchestrator, updates=updates, clock=clock or SystemClock())
+            background.cancel_scope.cancel()
+
+    server = OrchestrationServer(
+        NAME,
+        title="Advanced Task Orchestration",
+        version=_version(),
+        instructions=INSTRUCTIONS,
+        lifespan=lifespan,
+        log_level="WARNING",
+        subscriptions=bus,
+    )
+    register_tools(server)
+    resources.register_resources(server)
+    return server
+
+
+def serve(
+    settings: Settings,
+    transport: Literal["stdio", "http"] = "stdio",
+    host: str = "127.0.0.1",
+    port: int = 8765,
+) -> None:
+    """Serve until the client leaves (stdio) or the process is told to end (SIGTERM, SIGINT).
+
+    What is unfinished then stays in the database and goes on with the next server or with `resume`.
+
+    Args:
+        settings: What the orchestrator is made of.
+        transport: Standard input and output, or Streamable HTTP.
+        host: A loopback address; for HTTP.
+        port: For HTTP; 0 takes any that is free.
+
+    Raises:
+        InvalidArgumentError: The host is not a loopback address, or the port can't be had.
+        OrchestrationError: The orchestrator can't be opened.
+    """
+    if transport == "http":
+        check_host(host)
+    try:
+        anyio.run(_serve, settings, transport, host, port)
+    except BaseExceptionGroup as group:
+        raise first_error(group) from group
+    finally:
+        leave()
+
+
+async def _serve(settings: Settings, transport: str, host: str, port: int) -> None:
+    from server.composition import open_orchestrator
+
+    stop = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(set_on_signal, stop)
+        async with kept(lambda: open_orchestrator(settings)) as orchestrator:
+
+            @asynccontextmanager
+            async def lend() -> AsyncIterator[AdvancedTaskOrchestrator]:
+                if transport == "stdio":
+                    # The transport has its own copy of fd 1 by now. What a stray print leaves in the buffer of
+                    # sys.stdout would be flushed onto it when the process ends.
+                    sys.stdout = sys.stderr
+                yield orchestrator
+
+            server = build_server(lend, takes_over=True)
+            if transport == "stdio":
+                await _serve_stdio(server, stop)
+            else:
+                await serve_http(server, host, port, stop)
+        tasks.cancel_scope.cancel()
+
+
+async def _serve_stdio(server: OrchestrationServer, stop: anyio.Event) -> None:
+    """Serve until the client closes our input or `stop` is set."""
+    async with anyio.create_task_group() as tasks:
+
+        async def watch() -> None:
+            await stop.wait()
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(watch)
+        await server.run_stdio_async()
+        tasks.cancel_scope.cancel()
+
+
+async def _take_over(orchestrator: AdvancedTaskOrchestrator) -> None:
+    """Go on with what a process that is gone left unfinished; a failure is logged and leaves it resumable."""
+    try:
+        resumed = await orchestrator.resume_all()
+    except OrchestrationError as error:
+        log.warning(
+            "Could not take over unfinished orchestrations", operation="TAKEOVER_FAILED", error=str(error)
+        )
+        return
+    if resumed:
+        log.info("Goes on with unfinished orchestrations", operation="TAKEOVER", orchestration_ids=resumed)
+
+
+def _system_names(context: Context[Desk, Any]) -> list[str]:
+    return sorted(context.request_context.lifespan_context.orchestrator.systems.names)
+
+
+def _version() -> str:
+    try:
+        return version(NAME)
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0"

@@ -1,0 +1,32 @@
+"""What every tool and resource has at hand: the orchestrator, the announcer of changes, the time.
+
+May import: orchestration, server.updates, mcp, stdlib.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from mcp.server.mcpserver import Context
+from orchestration.orchestrator import AdvancedTaskOrchestrator
+
+from orchestration.clock import Clock, SystemClock
+from server.updates import Updates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """The state of one running server, made by its lifespan."""
+
+    orchestrator: AdvancedTaskOrchestrator
+    updates: Updates
+    clock: Clock = field(default_factory=SystemClock)
+
+
+DeskContext: TypeAlias = Context[Desk]
+
+
+def desk(ctx: DeskContext) -> Desk:
+    """Return the desk of the server that answers this request."""
+    return ctx.request_context.lifespan_context

@@ -1,0 +1,203 @@
+"""The one boundary between exceptions and what an MCP client sees.
+
+May import: orchestration.{errors, problems}, server.{answers, schemas}, mcp, pydantic, stdlib.
+
+What a smarter caller could have avoided is told to the model as a tool's failure: one sentence, a stable code, the
+field, a valid example, one safe next call. What breaks the protocol (a tool that does not exist, a resource that is
+not there) is a JSON-RPC error. What nobody expected is logged with its traceback, and its text stays here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from mcp import MCPError
+from mcp.server.mcpserver.exceptions import (
+    ResourceError,
+    ResourceNotFoundError,
+    ToolError,
+    UnexpectedToolError,
+)
+from mcp_types import INVALID_PARAMS
+from pydantic import ValidationError
+
+from orchestration.errors import (
+    IdempotencyConflictError,
+    InvalidArgumentError,
+    NotPossibleError,
+    OrchestrationError,
+    OrchestrationNotFoundError,
+    PlanNotFoundError,
+    ProblemsError,
+    TaskNotFoundError,
+    UnroutableTaskError,
+)
+from orchestration.models import Json
+from orchestration.problems import problems_in
+from server.answers import SHORT, clip, cut_lines
+from server.schemas import Call
+
+EXAMPLES: Mapping[str, Json] = {
+    "action": "start",
+    "context": {"audience": "developers"},
+    "cursor": "100",
+    "dag": {
+        "dag_id": "two-steps",
+        "tasks": [{"task_id": "fetch"}, {"task_id": "report", "depends_on": ["fetch"]}],
+    },
+    "goal": "Report on the health of this Python codebase",
+    "id": "nightly-report-7",
+    "key": "nightly-2026-11-21",
+    "max_tasks": 20,
+    "mode": "adaptive",
+    "orchestration_id": "nightly-report-7",
+    "plan_id": "nightly-report-1",
+    "scope": "server",
+    "since": 42,
+    "task": "extract",
+    "tasks": [
+        {"task_id": "fetch", "description": "Fetch the data"},
+        {"task_id": "report", "depends_on": ["fetch"]},
+    ],
+    "thoughts": ["Fetching and reporting depend on each other"],
+    "view": "tasks",
+    "wait_seconds": 30,
+    "window": "24h",
+}
+"""One valid value for each argument of each tool."""
+
+LOOK = Call(tool="get_orchestration_status", arguments={})
+"""The call that is always safe: what is there?"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What a model is told about a call that was refused."""
+
+    lines: Sequence[str]
+    """What is wrong; the first line is a sentence."""
+    code: str
+    field: str = ""
+    example: Json = None
+    """A valid value; None: the usual one of the field."""
+    following: Call = LOOK
+
+    def __str__(self) -> str:
+        after = [f"code: {self.code}"]
+        if self.field:
+            after.append(f"field: {self.field}")
+            argument = self.field.partition("[")[0].partition(".")[0]
+            example = self.example if self.example is not None else EXAMPLES.get(argument)
+            if example is not None:
+                after.append(f"example: {json.dumps({argument: example}, ensure_ascii=False)}")
+        after.append(f"next: {self.following}")
+        room = SHORT - sum(len(line) + 1 for line in after)
+        return "\n".join([*cut_lines([clip(line, 400) for line in self.lines], room, ""), *after])
+
+
+def check_arguments(tool: str, known: Sequence[str], arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments the tool does not have: one that is silently ignored does something else than was meant.
+
+    Raises:
+        InvalidArgumentError: An argument is unknown; the error names the nearest right one.
+    """
+    for name, value in arguments.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            fix = f"Did you mean {near[0]!r}?" if near else "Leave it out."
+            raise InvalidArgumentError(name, value, f"only {', '.join(known)} as arguments of {tool}", fix)
+
+
+def unknown_tool(name: str, known: Sequence[str]) -> MCPError:
+    """Return the protocol error for a tool that does not exist."""
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}."
+    return MCPError(INVALID_PARAMS, f"Unknown tool: {name}{hint}", {"tool": name, "known": list(known)})
+
+
+def tool_error(tool: str, error: Exception, systems: Sequence[str] = ()) -> ToolError:
+    """Return what to raise so that the model reads what it can act on.
+
+    Args:
+        tool: The tool that was called.
+        error: What the SDK raised for the call, with the original as its cause; or a refusal itself.
+        systems: Names of the configured systems, for refusals that are about them.
+    """
+    cause = error.__cause__ if isinstance(error, ToolError) else error
+    if isinstance(cause, OrchestrationError):
+        return ToolError(str(refusal(cause, systems)))
+    if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
+        return ToolError(str(_bad_arguments(cause)))
+    if isinstance(error, UnexpectedToolError):
+        told = Refusal(
+            lines=[f"{tool} failed inside the server; its log has the reason."], code="internal_error"
+        )
+        return UnexpectedToolError(str(told))
+    return error if isinstance(error, ToolError) else ToolError(str(error))
+
+
+def refusal(error: OrchestrationError, systems: Sequence[str] = ()) -> Refusal:
+    """Return what a model is told about an error of the orchestrator."""
+    lines = str(error).splitlines() or [error.code]
+    field, following = "", LOOK
+    example: Json = getattr(error, "example", None)
+    match error:
+        case InvalidArgumentError():
+            field = error.field
+        case UnroutableTaskError():
+            field = error.problems[0].path if error.problems else "tasks"
+            lines.append(_systems_line(systems))
+        case ProblemsError():
+            field = error.problems[0].path if error.problems else ""
+        case OrchestrationNotFoundError():
+            field = "orchestration_id"
+        case PlanNotFoundError():
+            field = "plan_id"
+            following = Call(tool="decompose_goal", arguments={"goal": EXAMPLES["goal"]})
+        case TaskNotFoundError():
+            field = "task"
+            following = _look_at(error.orchestration_id, view="tasks")
+        case IdempotencyConflictError():
+            field = "key"
+            following = _look_at(error.orchestration_id)
+        case _ if example is not None:
+            field = "tasks"
+    if field.startswith("tasks") and example is not None:
+        following = Call(tool="decompose_goal", arguments={"goal": "…", "tasks": example})
+        example = None
+    return Refusal(lines=lines, code=error.code, field=field, example=example, following=following)
+
+
+@contextmanager
+def resource_errors() -> Iterator[None]:
+    """Turn errors of the orchestrator into those a resource may raise: not there, or there but not readable."""
+    try:
+        yield
+    except (OrchestrationNotFoundError, TaskNotFoundError, NotPossibleError) as error:
+        raise ResourceNotFoundError(str(error)) from error
+    except OrchestrationError as error:
+        raise ResourceError(f"{error} (code: {error.code})") from error
+
+
+def _look_at(orchestration_id: str, **arguments: Json) -> Call:
+    return Call(tool=LOOK.tool, arguments={"orchestration_id": orchestration_id, **arguments})
+
+
+def _systems_line(systems: Sequence[str]) -> str:
+    there = f"Configured here: {', '.join(systems)}." if systems else "No system is configured here."
+    return (
+        f"{there} Fix: set system_preference to one of them, or let the person who runs the server declare one under "
+        "`systems:` in its configuration file (in the library: systems= or unified_controller=)."
+    )
+
+
+def _bad_arguments(error: ValidationError) -> Refusal:
+    """Tell arguments of a wrong type or value, one line each."""
+    problems = problems_in(error, "")
+    field = problems[0].path.partition("[")[0].partition(".")[0]
+    return Refusal(lines=[str(problem) for problem in problems], code=InvalidArgumentError.code, field=field)

@@ -1,0 +1,148 @@
+"""The tool `decompose_goal`: a goal becomes a stored plan, or an example of the tasks to send.
+
+May import: orchestration, server.{answers, desk, schemas}, mcp types, pydantic, stdlib.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+from mcp_types import CallToolResult
+from pydantic import Field
+
+from orchestration.errors import NoFittingPlanError, Problem
+from orchestration.models import AUTO, OrchestrationMode
+from orchestration.planning.plan import Plan, estimate
+from server.answers import clip, json_size, plural, seconds, take, tell
+from server.desk import DeskContext, desk
+from server.schemas import (
+    Call,
+    Context,
+    Estimate,
+    Goal,
+    Mode,
+    PlanAnswer,
+    PlannedTask,
+    Tasks,
+    Thoughts,
+)
+
+MAX_PLAN_TASKS = 1_000
+"""What one plan may have over MCP; larger graphs come as files, through the command line or the library."""
+SHOWN_PROBLEMS = 5
+SHOWN_NOTES = 5
+TITLE = 80
+"""Characters of a task's description in the list."""
+
+_PLACE = re.compile(r"tasks\[(\d+)\]")
+
+
+async def decompose_goal(
+    goal: Annotated[Goal, Field(min_length=1)],
+    ctx: DeskContext,
+    tasks: Tasks = None,
+    thoughts: Thoughts = None,
+    context: Context = None,
+    mode: Mode = "",
+    max_tasks: Annotated[int, Field(ge=1, le=MAX_PLAN_TASKS)] = 20,
+) -> Annotated[CallToolResult, PlanAnswer]:
+    """Turn a goal into a plan (a DAG of tasks) and store it; nothing runs yet.
+
+    Send `tasks` when you know the steps: they are checked, completed and stored. Without them a playbook that fits \
+the goal is used; when none fits, nothing is stored and the answer has an example of the tasks to send. The answer \
+lists the tasks, what they depend on, where each would run, and problems (tasks that nothing configured here can \
+run). Then call execute_dag with the plan_id."""
+    orchestrator = desk(ctx).orchestrator
+    try:
+        plan = await orchestrator.decompose(
+            goal,
+            tasks=tasks,
+            thoughts=thoughts,
+            context=context,
+            mode=OrchestrationMode(mode) if mode else None,
+            max_tasks=max_tasks,
+            allow_sentences=False,
+        )
+    except NoFittingPlanError as error:
+        return _ask_for_tasks(goal, error)
+    return _describe(plan, await orchestrator.unroutable(plan.dag), orchestrator.options.concurrency)
+
+
+def _ask_for_tasks(goal: str, error: NoFittingPlanError) -> CallToolResult:
+    """Tell what to send; an answer and not a failure, since this is how a plan of one's own begins."""
+    example = [dict(task) for task in error.example]
+    answer = PlanAnswer(
+        message="No playbook fits this goal, so nothing was stored: send the tasks yourself.",
+        state="needs_tasks",
+        example=example,
+        next=[Call(tool="decompose_goal", arguments={"goal": clip(goal, 200), "tasks": example})],
+    )
+    hint = "Adapt the example in `next`: task ids, depends_on, tool and arguments are yours to choose."
+    return tell(answer, ["state: needs_tasks", hint])
+
+
+def _describe(plan: Plan, unroutable: Sequence[Problem], workers: int) -> CallToolResult:
+    total = len(plan.dag.nodes)
+    planned = _tasks(plan, unroutable)
+    expected = estimate(plan.dag, workers)
+    has_estimates = any(node.estimated_time_seconds is not None for node in plan.dag.nodes.values())
+    trouble = f", but nothing here can run {len(unroutable):,} of them" if unroutable else ""
+    answer = PlanAnswer(
+        message=f"Plan {plan.plan_id} has {plural(total, 'task')}{trouble}.",
+        state="needs_systems" if unroutable else "planned",
+        plan_id=plan.plan_id,
+        revision=plan.revision,
+        planner=plan.planner,
+        tasks=planned,
+        more_tasks=total - len(planned) or None,
+        estimate=Estimate(
+            total_tasks=total,
+            width=expected["width"],
+            critical_path_seconds=expected["critical_path_seconds"] if has_estimates else None,
+            expected_seconds=expected["expected_seconds"] if has_estimates else None,
+        ),
+        problems=[clip(str(problem)) for problem in unroutable[:SHOWN_PROBLEMS]] or None,
+        notes=[clip(note) for note in plan.notes[:SHOWN_NOTES]] or None,
+    )
+    if not unroutable and plan.plan_id is not None:
+        answer.next = [Call(tool="execute_dag", arguments={"plan_id": plan.plan_id, "wait_seconds": 30})]
+    return tell(answer, _lines(answer), rest="the structured content lists more tasks")
+
+
+def _tasks(plan: Plan, unroutable: Sequence[Problem]) -> list[PlannedTask]:
+    incoming = plan.dag.incoming()
+    stuck = {int(found[1]) for problem in unroutable if (found := _PLACE.match(problem.path))}
+    tasks = (
+        PlannedTask(
+            task_id=node.task_id,
+            title=clip(node.description or node.task_id, TITLE),
+            depends_on=[edge.source_task_id for edge in incoming[node.task_id]] or None,
+            system="none" if position in stuck else node.system_preference,
+        )
+        for position, node in enumerate(plan.dag.nodes.values())
+    )
+    return take(tasks, json_size)
+
+
+def _lines(answer: PlanAnswer) -> list[str]:
+    parts = [f"state: {answer.state}", f"planner: {answer.planner}"]
+    if answer.estimate is not None:
+        parts.append(f"up to {answer.estimate.width:,} side by side")
+        if answer.estimate.expected_seconds is not None:
+            parts.append(f"about {seconds(answer.estimate.expected_seconds)}")
+    lines = [" · ".join(parts)]
+    lines += [f"problem: {problem}" for problem in answer.problems or ()]
+    lines += [f"note: {note}" for note in answer.notes or ()]
+    lines += [_line(task) for task in answer.tasks or ()]
+    if answer.more_tasks:
+        lines.append(f"… {plural(answer.more_tasks, 'more task')}")
+    return lines
+
+
+def _line(task: PlannedTask) -> str:
+    after = f" ← {', '.join(task.depends_on)}" if task.depends_on else ""
+    where = "" if task.system == AUTO else f" [{task.system}]"
+    title = "" if task.title == task.task_id else f": {task.title}"
+    return clip(f"- {task.task_id}{title}{where}{after}", 160)

@@ -1,0 +1,82 @@
+"""The tool `execute_dag`: starts a plan, a DAG or a goal, and answers with its handle.
+
+May import: orchestration, server.{answers, desk, schemas, tools.*}, anyio, mcp types, stdlib.
+
+What was accepted is durable before the answer is given, and is driven by the server, not by the request.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import anyio
+from mcp_types import CallToolResult
+from pydantic import Field
+
+from orchestration.dag_file import parse_document
+from orchestration.errors import InvalidArgumentError
+from orchestration.models import OrchestrationMode
+from orchestration.orchestrator import AdvancedTaskOrchestrator
+from server.answers import SHORT, tell
+from server.desk import DeskContext, desk
+from server.schemas import MAX_WAIT_SECONDS, Action, Dag, Goal, Mode, Name, Standing, WaitSeconds
+from server.tools.standing import fill, final_outputs, next_calls, sentence, standing_lines
+from server.tools.waiting import wait_until_ended
+from server.uris import orchestration_uri
+
+
+async def execute_dag(
+    ctx: DeskContext,
+    plan_id: Annotated[Name, Field(description="From decompose_goal")] = "",
+    dag: Dag = None,
+    goal: Annotated[Goal, Field(description="Planned as decompose_goal does, then started")] = "",
+    mode: Mode = "",
+    action: Action = "start",  # noqa: ARG001  one value today; callers that send it keep working when there are more
+    key: Annotated[Name, Field(description="Repeating a call with its key returns the first one's run")] = "",
+    wait_seconds: WaitSeconds = 0,
+) -> Annotated[CallToolResult, Standing]:
+    """Start one of: a stored plan (plan_id), a DAG of your own (dag), a goal. It runs in the background, in parallel, \
+durably; the answer has the orchestration_id at once, or after up to wait_seconds with what has come out by then.
+
+Independent tasks run side by side. Modes: simple (one at a time), hierarchical (default), adaptive (priorities follow \
+measured durations; a failed task may get an alternative plan). A task that nothing configured here can run is \
+refused before anything starts. Send a key of your own: if the call is repeated, it starts only once."""
+    orchestrator = desk(ctx).orchestrator
+    chosen = {name: value for name, value in (("plan_id", plan_id), ("dag", dag), ("goal", goal)) if value}
+    if len(chosen) != 1:
+        what = " and ".join(chosen) if chosen else "nothing"
+        raise InvalidArgumentError(
+            "plan_id", what, "exactly one of plan_id, dag and goal", "Send one of the three."
+        )
+    began = anyio.current_time()
+    # A request may be dropped at any await; once submitted, the orchestration must also be driven.
+    with anyio.CancelScope(shield=True):
+        orchestration_id = await _submit(ctx, orchestrator, plan_id, dag, goal, mode, key)
+    left = max(0.0, MAX_WAIT_SECONDS - (anyio.current_time() - began))
+    status = await wait_until_ended(ctx, orchestration_id, wait_seconds=min(wait_seconds, left))
+    answer = Standing(message=sentence(status), next=next_calls(status))
+    fill(answer, status)
+    answer.outputs = await final_outputs(orchestrator, status) or None
+    return tell(answer, standing_lines(answer), limit=SHORT, rest=orchestration_uri(orchestration_id))
+
+
+async def _submit(
+    ctx: DeskContext,
+    orchestrator: AdvancedTaskOrchestrator,
+    plan_id: str,
+    dag: dict[str, Any] | None,
+    goal: str,
+    mode: str,
+    key: str,
+) -> str:
+    how: dict[str, Any] = {
+        "mode": OrchestrationMode(mode) if mode else None,
+        "key": key or None,
+        "on_event": desk(ctx).updates.on_event,
+    }
+    if plan_id:
+        return await orchestrator.submit(plan_id, **how)
+    if dag is not None:
+        return await orchestrator.submit(parse_document(dag, orchestrator.options.limits), **how)
+    plan = await orchestrator.decompose(goal, mode=how["mode"], store=False, allow_sentences=False)
+    return await orchestrator.submit(plan, **how)

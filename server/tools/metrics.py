@@ -1,0 +1,114 @@
+"""The tool `get_metrics`: how things went, over everything stored or in one orchestration.
+
+May import: orchestration, server.{answers, desk, schemas}, mcp types, stdlib.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from mcp_types import CallToolResult
+from pydantic import Field
+
+from orchestration.errors import InvalidArgumentError
+from orchestration.models import JsonObject
+from server.answers import clip, plural, seconds, tell
+from server.desk import DeskContext, desk
+from server.schemas import Call, MetricsAnswer, Name, Scope
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_WINDOW = re.compile(r"(\d{1,6})([smhd])")
+
+
+async def get_metrics(
+    ctx: DeskContext,
+    scope: Scope = "server",
+    id: Annotated[Name, Field(description="orchestration_id, for scope=orchestration")] = "",  # noqa: A002
+    window: Annotated[Name, Field(description="For scope=server, e.g. 30m, 24h, 7d; omit for all time")] = "",
+) -> Annotated[CallToolResult, MetricsAnswer]:
+    """Say how things went. scope=server: orchestrations by outcome, success_rate and average_parallel_efficiency in \
+percent, average_execution_time_seconds, tasks by status, attempts, work. scope=orchestration (with id): makespan, \
+critical path, speedup, parallel_efficiency in (0, 1], attempts.
+
+speedup = sum of task durations / makespan. parallel efficiency = the best possible makespan for that graph and \
+concurrency / the measured one."""
+    if scope == "orchestration":
+        return await _of_one(ctx, id, window)
+    if id:
+        raise InvalidArgumentError("id", id, "scope=orchestration beside it", "Set scope to orchestration.")
+    since_us = None
+    if window:
+        since_us = desk(ctx).clock.now_us() - _seconds_in(window) * 1_000_000
+    metrics: JsonObject = await desk(ctx).orchestrator.load_metrics(since_us=since_us)
+    answer = MetricsAnswer(
+        message=_server_sentence(metrics, window),
+        scope=scope,
+        window=window or None,
+        metrics=metrics,
+        next=[Call(tool="get_orchestration_status", arguments={})],
+    )
+    return tell(answer, _lines(metrics))
+
+
+async def _of_one(ctx: DeskContext, orchestration_id: str, window: str) -> CallToolResult:
+    if not orchestration_id:
+        raise InvalidArgumentError(
+            "id", orchestration_id, "an orchestration_id", "Send the id of an orchestration."
+        )
+    if window:
+        raise InvalidArgumentError("window", window, "scope=server beside it", "Leave it out.")
+    result = await desk(ctx).orchestrator.load_result(orchestration_id)
+    metrics: JsonObject = dict(result["performance_metrics"])
+    makespan = result["performance_metrics"].get("makespan_seconds")
+    took = f" in {seconds(makespan)}" if makespan else ""
+    answer = MetricsAnswer(
+        message=f"{orchestration_id} is {result['state']}: {metrics['tasks_completed']} of "
+        f"{plural(result['total_tasks'], 'task')} completed{took}.",
+        scope="orchestration",
+        orchestration_id=orchestration_id,
+        metrics=metrics,
+        next=[Call(tool="get_orchestration_status", arguments={"orchestration_id": orchestration_id})],
+    )
+    return tell(answer, _lines(metrics))
+
+
+def _seconds_in(window: str) -> int:
+    """Return the seconds of a window such as `24h`.
+
+    Raises:
+        InvalidArgumentError: It is none.
+    """
+    found = _WINDOW.fullmatch(window.strip().lower())
+    if found is None:
+        raise InvalidArgumentError("window", window, "a number with s, m, h or d", "For example 24h.")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _server_sentence(metrics: Mapping[str, Any], window: str) -> str:
+    total = metrics["total_orchestrations"]
+    when = f" in the last {window}" if window else ""
+    if not total:
+        return f"No orchestration was started{when}."
+    return (
+        f"{plural(total, 'orchestration')}{when}: {metrics['successful_orchestrations']:,} successful, "
+        f"{metrics['failed_orchestrations']:,} failed, {metrics['active_orchestrations']:,} active."
+    )
+
+
+def _lines(metrics: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            inner = ", ".join(f"{key} {_number(number)}" for key, number in value.items())
+            lines.append(clip(f"{name}: {inner or 'none'}"))
+        else:
+            lines.append(f"{name}: {_number(value)}")
+    return lines
+
+
+def _number(value: object) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,158 @@
+"""How an orchestration's standing is told, for the tools that start, watch and explain it.
+
+May import: orchestration, server.{answers, desk, schemas, uris}, stdlib.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestration.orchestrator import AdvancedTaskOrchestrator
+
+from orchestration.dag import TaskDAG
+from orchestration.errors import NotPossibleError
+from orchestration.models import AUTO, Json, OrchestrationStatus, TaskStatus
+from orchestration.ports import TaskRow
+from server.answers import clip, counts_line, one_line, plural, preview, seconds
+from server.schemas import Call, Standing, TaskView
+from server.uris import output_uri
+
+SHOWN_ERRORS = 5
+SHOWN_RUNNING = 10
+SHOWN_OUTPUTS = 3
+OUTPUT_PREVIEW = 600
+"""Characters of one output among others."""
+SMALL_DAG = 2_000
+"""Up to this many tasks the DAG is read to find the final outputs; larger ones are asked for task by task."""
+NEXT_WAIT_SECONDS = 30
+
+
+def fill(answer: Standing, status: Mapping[str, Any]) -> None:
+    """Put an orchestration's standing into an answer."""
+    answer.orchestration_id = status["orchestration_id"]
+    answer.state = status["state"]
+    answer.counts = {str(name): count for name, count in status["counts"].items() if count}
+    answer.progress_percentage = round(status["progress_percentage"], 1)
+    answer.estimated_completion_time = _rounded(status["estimated_completion_time"])
+    answer.elapsed_seconds = _rounded(status["elapsed_seconds"])
+    answer.last_seq = status["last_seq"]
+    answer.plan_id = status.get("plan_id") or None
+    answer.running = list(status["current_running_tasks"][:SHOWN_RUNNING]) or None
+    answer.errors = {
+        task_id: clip(f"{error['code']}: {error['message']}", 200)
+        for task_id, error in list(status["errors"].items())[:SHOWN_ERRORS]
+    } or None
+
+
+def sentence(status: Mapping[str, Any]) -> str:
+    """Say where an orchestration stands, in one sentence."""
+    name, state, total = status["orchestration_id"], status["state"], status["total_tasks"]
+    counts = {str(key): count for key, count in status["counts"].items()}
+    done = f"{counts.get('completed', 0):,} of {plural(total, 'task')} completed"
+    extras = [
+        f"{counts[key]:,} {key}"
+        for key in ("running", "failed", "skipped", "cancelled", "retrying", "replanning")
+        if counts.get(key)
+    ]
+    driven = " (no process drives it; resume it or start the server that can)" if status["orphaned"] else ""
+    return f"{name} is {state}{driven}: {', '.join([done, *extras])}."
+
+
+def standing_lines(answer: Standing) -> list[str]:
+    """Return the lines that follow the sentence."""
+    pace = [f"state: {answer.state}", f"progress: {answer.progress_percentage:g} %"]
+    if answer.elapsed_seconds is not None:
+        pace.append(f"elapsed: {seconds(answer.elapsed_seconds)}")
+    if answer.estimated_completion_time:
+        pace.append(f"about {seconds(answer.estimated_completion_time)} left")
+    lines = [" · ".join(pace), counts_line(answer.counts or {})]
+    if answer.running:
+        lines.append(f"running: {', '.join(answer.running)}")
+    lines += [f"error: {task_id}: {text}" for task_id, text in (answer.errors or {}).items()]
+    lines += [f"warning: {warning}" for warning in answer.warnings or ()]
+    lines += [line for view in answer.outputs or () for line in output_lines(view)]
+    return lines
+
+
+def output_lines(view: TaskView) -> list[str]:
+    """Return a task's output in lines, with the place of the whole when it is cut."""
+    if isinstance(view.output, str) and "\n" in view.output:
+        lines = [f"output of {view.task_id}:", *view.output.splitlines()]
+    else:
+        lines = [f"output of {view.task_id}: {one_line(view.output)}"]
+    if view.output_uri:
+        lines.append(f"… the whole ({view.output_bytes:,} bytes): {view.output_uri}")
+    return lines
+
+
+def next_calls(status: Mapping[str, Any]) -> list[Call]:
+    """Return what makes sense after looking at an orchestration."""
+    name = status["orchestration_id"]
+    state = OrchestrationStatus(status["state"])
+    if not state.is_terminal:
+        if state is OrchestrationStatus.PAUSED or status["orphaned"]:
+            return [_status(name, view="tasks")]
+        return [_status(name, wait_seconds=NEXT_WAIT_SECONDS)]
+    failed = next(iter(status["errors"]), None)
+    calls = [_status(name, task=failed)] if failed else []
+    return [*calls, Call(tool="get_metrics", arguments={"scope": "orchestration", "id": name})]
+
+
+def _status(name: str, **arguments: Json) -> Call:
+    return Call(tool="get_orchestration_status", arguments={"orchestration_id": name, **arguments})
+
+
+async def final_outputs(orchestrator: AdvancedTaskOrchestrator, status: Mapping[str, Any]) -> list[TaskView]:
+    """Return the outputs of the tasks nothing depends on, of an orchestration that ended."""
+    if not OrchestrationStatus(status["state"]).is_terminal or status["total_tasks"] > SMALL_DAG:
+        return []
+    name = status["orchestration_id"]
+    dag = await orchestrator.load_dag(name)
+    leaves = leaves_of(dag)
+    rows = await orchestrator.load_tasks(name, task_ids=leaves, statuses=[TaskStatus.COMPLETED])
+    return [await task_view(orchestrator, name, row, limit=OUTPUT_PREVIEW) for row in rows[:SHOWN_OUTPUTS]]
+
+
+def leaves_of(dag: TaskDAG) -> list[str]:
+    """Return the ids of the tasks nothing depends on, superseded ones left out."""
+    inner = {edge.source_task_id for edge in dag.edges}
+    return [
+        task_id
+        for task_id, node in dag.nodes.items()
+        if task_id not in inner and node.status is not TaskStatus.SUPERSEDED
+    ]
+
+
+async def task_view(
+    orchestrator: AdvancedTaskOrchestrator,
+    orchestration_id: str,
+    row: TaskRow,
+    *,
+    limit: int = 0,
+    depends_on: Sequence[str] = (),
+) -> TaskView:
+    """Return where a task stands, with up to `limit` characters of its output."""
+    view = TaskView(
+        task_id=row.task_id,
+        status=row.status.value,
+        attempt=row.attempt or None,
+        system=row.system if row.system != AUTO else None,
+        duration_seconds=_rounded(row.duration_seconds) if row.attempt else None,
+        error=clip(f"{row.error.code}: {row.error.message}") if row.error else None,
+        note=clip(row.note) if row.note else None,
+        depends_on=list(depends_on) or None,
+        output_bytes=row.output_bytes,
+    )
+    if limit and row.output_bytes is not None:
+        try:
+            output = await orchestrator.load_output(orchestration_id, row.task_id)
+        except NotPossibleError:  # it was there a moment ago and is being run again
+            return view
+        view.output, is_whole = preview(output, limit)
+        view.output_uri = None if is_whole else output_uri(orchestration_id, row.task_id)
+    return view
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -1,0 +1,104 @@
+"""Telling subscribers that a resource changed, in both eras of the protocol.
+
+May import: orchestration.{engine.events, ports}, server.uris, mcp, anyio, stdlib.
+
+Events of an orchestration come by the thousand; a subscriber wants a cue to look again. So changes are gathered and
+each resource is announced at most once per `ANNOUNCE_SECONDS`. Clients of 2026 listen on the subscription bus; older
+ones call `resources/subscribe`, and their connections are remembered here until they close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import anyio
+from mcp import MCPError
+from mcp.server.connection import Connection
+from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, SubscriptionBus
+from mcp_types import INVALID_PARAMS
+
+from orchestration.engine.events import (
+    AttemptSucceeded,
+    OrchestrationFinished,
+    OrchestrationSubmitted,
+    Recorded,
+)
+from server.uris import LIST_URI, graph_uri, is_ours, orchestration_uri, output_uri
+
+ANNOUNCE_SECONDS = 0.2
+"""Between two rounds of announcements."""
+MAX_SUBSCRIPTIONS = 10_000
+"""Of connections to resources, over all older clients."""
+SEND_SECONDS = 1.0
+"""How long one client may hold up the others; one that does not read is left out of this round."""
+
+
+class Updates:
+    """Gathers changes and announces them.
+
+    Args:
+        bus: Where clients of 2026 listen.
+    """
+
+    def __init__(self, bus: SubscriptionBus | None = None) -> None:
+        self.bus = InMemorySubscriptionBus() if bus is None else bus
+        self._changed: dict[str, None] = {}
+        self._something_changed = anyio.Event()
+        self._subscribers: dict[str, dict[int, Connection]] = {}
+
+    def on_event(self, recorded: Recorded) -> None:
+        """Note what an event changed; a listener of the orchestrator."""
+        orchestration_id = recorded.orchestration_id
+        changed = [orchestration_uri(orchestration_id), graph_uri(orchestration_id)]
+        match recorded.event:
+            case AttemptSucceeded(task_id=task_id):
+                changed.append(output_uri(orchestration_id, task_id))
+            case OrchestrationSubmitted() | OrchestrationFinished():
+                changed.append(LIST_URI)
+        self._changed.update(dict.fromkeys(changed))
+        self._something_changed.set()
+
+    async def announce_forever(self) -> None:
+        """Announce what changed, until cancelled."""
+        while True:
+            await self._something_changed.wait()
+            self._something_changed = anyio.Event()
+            uris, self._changed = list(self._changed), {}
+            for uri in uris:
+                await self._announce(uri)
+            await anyio.sleep(ANNOUNCE_SECONDS)
+
+    def subscribe(self, uri: str, connection: Connection) -> None:
+        """Remember that an older client wants to know of a resource; forgotten when its connection closes.
+
+        Raises:
+            MCPError: The resource is none of this server's, or there are too many subscriptions.
+        """
+        if not is_ours(uri):
+            raise MCPError(INVALID_PARAMS, f"Unknown resource: {uri}", {"uri": uri})
+        if sum(self.subscriptions.values()) >= MAX_SUBSCRIPTIONS:
+            raise MCPError(
+                INVALID_PARAMS, f"There are {MAX_SUBSCRIPTIONS} subscriptions already; give one up first."
+            )
+        subscribers = self._subscribers.setdefault(uri, {})
+        if id(connection) not in subscribers:
+            subscribers[id(connection)] = connection
+            connection.exit_stack.callback(self.unsubscribe, uri, connection)
+
+    def unsubscribe(self, uri: str, connection: Connection) -> None:
+        """Forget a client's wish; nothing happens when there was none."""
+        subscribers = self._subscribers.get(uri, {})
+        subscribers.pop(id(connection), None)
+        if not subscribers:
+            self._subscribers.pop(uri, None)
+
+    @property
+    def subscriptions(self) -> Mapping[str, int]:
+        """How many older clients wait for each resource."""
+        return {uri: len(subscribers) for uri, subscribers in self._subscribers.items()}
+
+    async def _announce(self, uri: str) -> None:
+        await self.bus.publish(ResourceUpdated(uri=uri))
+        for connection in list(self._subscribers.get(uri, {}).values()):
+            with anyio.move_on_after(SEND_SECONDS):
+                await connection.send_resource_updated(uri)

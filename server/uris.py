@@ -1,0 +1,41 @@
+"""The addresses of what can be read: one place that makes them and tells whether one is ours.
+
+May import: stdlib.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+LIST_URI = "orchestration://list"
+ORCHESTRATION_TEMPLATE = "orchestration://{orchestration_id}"
+GRAPH_TEMPLATE = "orchestration://{orchestration_id}/graph"
+OUTPUT_TEMPLATE = "orchestration://{orchestration_id}/tasks/{task_id}/output"
+
+_OURS = re.compile(r"orchestration://[^/]+(/graph|/tasks/[^/]+/output)?")
+
+
+def orchestration_uri(orchestration_id: str) -> str:
+    """Return the address of an orchestration's status."""
+    return f"orchestration://{_segment(orchestration_id)}"
+
+
+def graph_uri(orchestration_id: str) -> str:
+    """Return the address of an orchestration's graph in Mermaid."""
+    return f"{orchestration_uri(orchestration_id)}/graph"
+
+
+def output_uri(orchestration_id: str, task_id: str) -> str:
+    """Return the address of a task's whole output."""
+    return f"{orchestration_uri(orchestration_id)}/tasks/{_segment(task_id)}/output"
+
+
+def is_ours(uri: str) -> bool:
+    """Whether an address has the form of one of this server's resources."""
+    return _OURS.fullmatch(uri) is not None
+
+
+def _segment(text: str) -> str:
+    # `~` marks tasks of alternative plans and is unreserved: it stays as it is.
+    return quote(text, safe="~")
