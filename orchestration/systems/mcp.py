@@ -212,15 +212,23 @@ class McpSystem:
             return await answer
         except MCPError as exc:
             if _is_transport(exc.code, exc.message):
-                connection.lose(f"the connection to {self._spec.target!r} was lost: {exc.message}")
-                raise connection.unavailable from exc
+                raise self._lost(connection, exc) from exc
             raise _protocol_error(exc.code, exc.message) from exc
         except (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError) as exc:
-            connection.lose(f"the connection to {self._spec.target!r} was lost: {exc or type(exc).__name__}")
-            raise connection.unavailable from exc
+            raise self._lost(connection, exc) from exc
         except (ValidationError, RuntimeError) as exc:
             text = f"The server's answer can't be used: {bounded(str(exc), 500)}"
             raise AttemptFailedError(text, "invalid_output", retryable=False) from exc
+
+    def _lost(self, connection: McpConnection, exc: Exception) -> SystemUnavailableError:
+        """Give a connection up after a transport error; other calls on it may still end well (over HTTP they do)."""
+        if self._connection is connection:
+            self._connection = None
+        connection.retire()
+        if connection.is_lost:
+            return connection.unavailable
+        reason = f"the connection to {self._spec.target!r} was lost: {str(exc) or type(exc).__name__}"
+        return SystemUnavailableError(self.name, reason)
 
 
 def _is_transport(code: int, message: str) -> bool:

@@ -35,6 +35,9 @@ MAX_TOOL_PAGES = 100
 STDERR_LINES = 5
 """How many last lines of a server's stderr a failed start shows."""
 
+HTTP_TIMEOUT_SECONDS = 30.0
+"""Longest wait to connect to an HTTP server, and to send to it."""
+
 MAX_LINE_BYTES = 16 * 1024
 """A longer line on stderr is logged in pieces."""
 
@@ -144,13 +147,15 @@ class McpConnection:
     @contextlib.asynccontextmanager
     async def _transport(self) -> AsyncIterator[Any]:
         """Yield the transport the client enters."""
+        import httpx2
         from mcp.client.stdio import StdioServerParameters, stdio_client
         from mcp.client.streamable_http import streamable_http_client
-        from mcp.shared._httpx_utils import create_mcp_http_client
 
         spec = self._spec
         if spec.url is not None:
-            async with create_mcp_http_client(headers=dict(spec.headers)) as http_client:
+            # No limit on reading: a tool may be silent for long, and the attempt has its own time limit.
+            timeout = httpx2.Timeout(HTTP_TIMEOUT_SECONDS, read=None)
+            async with httpx2.AsyncClient(headers=dict(spec.headers), timeout=timeout) as http_client:
                 yield streamable_http_client(spec.url, http_client=http_client)
             return
         assert spec.command is not None

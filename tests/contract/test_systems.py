@@ -1,0 +1,450 @@
+"""What every kind of system promises, whatever it is made of. A further kind is done when it passes this suite."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from orchestration.errors import InvalidArgumentError
+from orchestration.models import Json, TaskNode
+from orchestration.ports import System
+from orchestration.systems.base import error_record
+from orchestration.systems.command import CommandSpec, CommandSystem
+from orchestration.systems.controller import ControllerSystem, TaskContext
+from orchestration.systems.function import FunctionSystem
+from orchestration.systems.mcp import McpServerSpec, McpSystem
+from orchestration.systems.registry import SystemRegistry
+from tests.systems.support import (
+    HttpServer,
+    a_request,
+    failure_of,
+    http_server,
+    is_alive,
+    lines_of,
+    pids_in,
+    stdio_server,
+    until,
+)
+
+pytestmark = pytest.mark.anyio
+
+KINDS = ["function", "function-threads", "command", "mcp-stdio", "mcp-http", "controller"]
+
+WAITING = 'sleep 300 & (echo $!; echo $$) > "$1.new"; mv "$1.new" "$1"; wait'
+"""A command that has a child and writes both process ids to a file."""
+
+
+@dataclass
+class Case:
+    """One kind of system with the same few tools: `add` (a + b), `fail` (message), `wait` (for ever)."""
+
+    system: System
+    broken: System | None
+    """One of the same kind that can't work; None where that is impossible."""
+    total: Callable[[Any], Any] = lambda value: value
+    """Reads the sum out of the output of `add`."""
+    failure_code: str = "tool_error"
+    has_tools: bool = True
+    has_started: Callable[[], bool] = lambda: True
+    """Whether `wait` is under way."""
+    leftovers: Callable[[], list[Any]] = list
+    """What a cancelled `wait` has left behind."""
+    inputs_tool: str | None = None
+    """Answers with the inputs it was given."""
+
+
+@dataclass
+class Waiting:
+    """Counts calls under way."""
+
+    running: list[str] = field(default_factory=list)
+    started: bool = False
+
+    async def wait(self) -> None:
+        self.started = True
+        self.running.append("wait")
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.running.remove("wait")
+
+
+async def add(a: int, b: int = 2) -> int:
+    return a + b
+
+
+def add_blocking(a: int, b: int = 2) -> int:
+    return a + b
+
+
+async def fail(message: str) -> None:
+    raise RuntimeError(message)
+
+
+def fail_blocking(message: str) -> None:
+    raise RuntimeError(message)
+
+
+async def show(inputs: dict[str, Any]) -> dict[str, Any]:
+    return inputs
+
+
+class Controller:
+    """A controller with the tools of the suite."""
+
+    def __init__(self, waiting: Waiting) -> None:
+        self._waiting = waiting
+
+    async def execute_task(self, context: TaskContext) -> dict[str, Any]:
+        arguments: Any = context.arguments
+        if context.tool == "add":
+            return {"success": True, "result": arguments["a"] + arguments.get("b", 2)}
+        if context.tool == "fail":
+            return {"success": False, "error": arguments["message"], "error_code": "tool_error"}
+        if context.tool == "show":
+            return {"success": True, "result": context.inputs}
+        await self._waiting.wait()
+        return {"success": True}
+
+
+class BrokenController:
+    """A controller that knows it can't work."""
+
+    async def execute_task(self, context: TaskContext) -> None: ...
+
+    async def get_system_status(self) -> dict[str, Any]:
+        raise ConnectionError("no systems")
+
+
+def function_case(waiting: Waiting) -> Case:
+    system = FunctionSystem({"add": add, "fail": fail, "wait": waiting.wait, "show": show})
+    return Case(
+        system,
+        None,
+        failure_code="runtime_error",
+        has_started=lambda: waiting.started,
+        leftovers=lambda: waiting.running,
+        inputs_tool="show",
+    )
+
+
+def threads_case(waiting: Waiting) -> Case:
+    case = function_case(waiting)
+    case.system = FunctionSystem(
+        {"add": add_blocking, "fail": fail_blocking, "wait": waiting.wait, "show": show}
+    )
+    return case
+
+
+def command_case(folder: Path) -> Case:
+    pids = folder / "pids"
+    commands = {
+        "add": CommandSpec(argv=["expr", "{a}", "+", "{b}"], output="json"),
+        "fail": CommandSpec(argv=["sh", "-c", 'echo "$1" >&2; exit 3', "fail", "{message}"]),
+        "wait": CommandSpec(argv=["sh", "-c", WAITING, "wait", str(pids)]),
+        "show": CommandSpec(argv=["cat"], stdin="inputs", output="json"),
+    }
+    return Case(
+        CommandSystem(commands),
+        CommandSystem({"nothing": CommandSpec(argv=["no-such-program"])}),
+        failure_code="command_failed",
+        has_started=pids.exists,
+        leftovers=lambda: [pid for pid in pids_in(pids) if is_alive(pid)],
+        inputs_tool="show",
+    )
+
+
+def mcp_case(spec: McpServerSpec, broken: McpServerSpec, folder: Path) -> Case:
+    return Case(
+        McpSystem(spec),
+        McpSystem(broken),
+        total=lambda value: value["total"],
+        has_started=(folder / "started").exists,
+        leftovers=lambda: lines_of(folder / "started")[len(lines_of(folder / "cut-off")) :],
+    )
+
+
+def controller_case(waiting: Waiting) -> Case:
+    return Case(
+        ControllerSystem(Controller(waiting)),
+        ControllerSystem(BrokenController()),
+        has_tools=False,
+        has_started=lambda: waiting.started,
+        leftovers=lambda: waiting.running,
+        inputs_tool="show",
+    )
+
+
+def noting_calls(folder: Path) -> dict[str, str]:
+    """Return the environment in which the fixture server notes its calls in a folder."""
+    return {"STARTED_FILE": str(folder / "started"), "CANCELLED_FILE": str(folder / "cut-off")}
+
+
+@pytest.fixture(scope="module")
+def http_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HttpServer, Path]]:
+    """One server over HTTP for all tests: it takes a second to start."""
+    folder = tmp_path_factory.mktemp("http")
+    with http_server(**noting_calls(folder)) as server:
+        anyio.run(server.start)
+        yield server, folder
+
+
+@pytest.fixture(params=KINDS)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+    """Every kind of system, one after the other."""
+    return a_case(request.param, tmp_path, request)
+
+
+def a_case(kind: str, folder: Path, request: pytest.FixtureRequest) -> Case:
+    match kind:
+        case "function":
+            return function_case(Waiting())
+        case "function-threads":
+            return threads_case(Waiting())
+        case "command":
+            return command_case(folder)
+        case "controller":
+            return controller_case(Waiting())
+        case "mcp-stdio":
+            return mcp_case(
+                stdio_server(**noting_calls(folder)), McpServerSpec(command="no-such-program"), folder
+            )
+        case _:
+            server, noted = request.getfixturevalue("http_fixture")
+            for file in noted.iterdir():
+                file.unlink()
+            return mcp_case(server.spec, McpServerSpec(url="http://127.0.0.1:9/mcp"), noted)
+
+
+async def test_a_success_is_the_value(case: Case) -> None:
+    """What the tool gives is what `execute` returns."""
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+
+        value = await system.execute(a_request("add", {"a": 3, "b": 4}))
+
+        assert case.total(value) == 7
+
+
+async def test_arguments_keep_their_types(case: Case) -> None:
+    """Numbers arrive as numbers: they are added, not put side by side."""
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+
+        value = await system.execute(a_request("add", {"a": 30, "b": 12}))
+
+        assert case.total(value) == 42
+
+
+async def test_inputs_arrive_where_they_are_taken(case: Case) -> None:
+    """A tool that takes inputs gets them as they are; others say that they take none."""
+    inputs: dict[str, Json] = {"first": {"rows": [1, 2]}, "second": "é"}
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+        if case.inputs_tool is None:
+            assert not system.takes_inputs("add")
+            return
+
+        value = await system.execute(a_request(case.inputs_tool, inputs=inputs))
+
+        assert system.takes_inputs(case.inputs_tool)
+        assert value == inputs
+
+
+async def test_a_failure_says_what_went_wrong_and_whether_repeating_can_help(case: Case) -> None:
+    """The tool's own words reach the error record; its failure may be retried."""
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+
+        with pytest.raises(Exception, match="no luck") as caught:
+            await system.execute(a_request("fail", {"message": "no luck"}))
+
+        record = error_record(caught.value, "s", 1)
+        assert (record.code, record.retryable, record.system, record.attempt) == (
+            case.failure_code,
+            True,
+            "s",
+            1,
+        )
+
+
+@pytest.mark.timeout(20)
+async def test_a_cancelled_attempt_ends_soon_and_leaves_nothing_behind(case: Case) -> None:
+    """Cancelling ends the work itself: no process and no call goes on."""
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+        async with anyio.create_task_group() as attempts:
+            attempts.start_soon(system.execute, a_request("wait"))
+            await until(case.has_started)
+
+            attempts.cancel_scope.cancel()
+
+        await until(lambda: not case.leftovers())
+        assert case.leftovers() == []
+
+
+async def test_the_system_works_on_after_a_cancelled_attempt(case: Case) -> None:
+    """One cancelled attempt takes nothing from the next."""
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+        async with anyio.create_task_group() as attempts:
+            attempts.start_soon(system.execute, a_request("wait"))
+            await until(case.has_started)
+            attempts.cancel_scope.cancel()
+
+        value = await system.execute(a_request("add", {"a": 1, "b": 1}))
+
+        assert case.total(value) == 2
+
+
+async def test_attempts_run_at_the_same_time_without_mixing(case: Case) -> None:
+    """Each of many concurrent attempts gets its own answer."""
+    totals: dict[int, Any] = {}
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+
+        async def attempt(number: int) -> None:
+            totals[number] = case.total(await system.execute(a_request("add", {"a": number, "b": 100})))
+
+        async with anyio.create_task_group() as attempts:
+            for number in range(20):
+                attempts.start_soon(attempt, number)
+
+    assert totals == {number: number + 100 for number in range(20)}
+
+
+async def test_a_closed_system_opens_again(case: Case) -> None:
+    """Closing is not for ever: the next opening works as the first."""
+    totals = []
+    for _ in range(2):
+        async with SystemRegistry({"s": case.system}) as registry:
+            system = await registry.ready("s")
+
+            totals.append(case.total(await system.execute(a_request("add", {"a": 1, "b": 1}))))
+
+    assert totals == [2, 2]
+
+
+async def test_closing_twice_is_closing_once(case: Case) -> None:
+    """`aclose` may be called at any time, again as well."""
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+        await system.execute(a_request("add", {"a": 1, "b": 1}))
+
+        await system.aclose()
+        await system.aclose()
+
+
+async def test_an_unknown_tool_is_refused_with_the_choices(case: Case) -> None:
+    """Choosing and running a tool that is not there both name the ones that are; it is never retried."""
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+        if not case.has_tools:
+            assert await system.choose_tool(TaskNode("t", tool="ad")) == "ad"
+            return
+
+        with pytest.raises(
+            InvalidArgumentError, match=r"expected a tool of system .*add.* did you mean 'add'"
+        ):
+            await system.choose_tool(TaskNode("t", tool="ad"))
+        error = await failure_of(system, a_request("ad"))
+
+        assert (error.code, error.retryable) == ("unknown_tool", False)
+        assert "add, " in str(error)
+
+
+async def test_a_task_without_a_tool_gets_the_one_called_like_it(case: Case) -> None:
+    """Also where the task belongs to an alternative plan and its id has a suffix."""
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+        if not case.has_tools:
+            assert await system.choose_tool(TaskNode("add")) is None
+            return
+
+        assert await system.choose_tool(TaskNode("add")) == "add"
+        assert await system.choose_tool(TaskNode("add~1")) == "add"
+        with pytest.raises(
+            InvalidArgumentError, match="set `tool` of task 'x', or call the task like its tool"
+        ):
+            await system.choose_tool(TaskNode("x"))
+
+
+async def test_tools_are_listed_with_the_schema_of_their_arguments(case: Case) -> None:
+    """Whoever plans sees names and arguments."""
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+
+        tools = {tool.name: tool for tool in await system.list_tools()}
+
+    if case.has_tools:
+        schema = tools["add"].input_schema
+        assert schema is not None
+        assert sorted(schema["properties"]) == ["a", "b"]
+        assert "a" in schema["required"]
+    else:
+        assert tools == {}
+
+
+async def test_a_healthy_system_says_so(case: Case) -> None:
+    """`check` of a system that works is ok."""
+    async with SystemRegistry({"s": case.system}) as registry:
+        health = await registry.check_all()
+
+    assert health["s"].ok
+    assert health["s"].detail
+
+
+async def test_a_broken_system_says_what_is_wrong(case: Case) -> None:
+    """`check` of a system that can't work does not raise; it tells why."""
+    if case.broken is None:
+        assert isinstance(case.system, FunctionSystem), "functions of this process can always be called"
+        return
+    async with SystemRegistry({"s": case.broken}) as registry:
+        health = await registry.check_all(timeout_seconds=5)
+
+    assert not health["s"].ok
+    assert health["s"].detail
+
+
+async def test_a_failed_attempt_raises_an_ordinary_exception(case: Case) -> None:
+    """Nothing a tool does ends more than its attempt."""
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+
+        try:
+            await system.execute(a_request("fail", {"message": "x" * 10_000}))
+        except Exception as exc:  # noqa: BLE001  (the claim is about any of them)
+            record = error_record(exc, "s", 1)
+
+    assert len(record.message) <= 2_000
+
+
+async def test_no_process_of_this_suite_is_left(case: Case) -> None:
+    """Once the registry is left, the process has the children it had before."""
+    before = children()
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+        await system.execute(a_request("add", {"a": 1, "b": 1}))
+
+    await until(lambda: children() <= before)
+    assert children() <= before
+
+
+def children() -> set[int]:
+    """Return the ids of this process's children that are no zombies."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and is_alive(int(entry.name)):
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if parent == os.getpid():
+                found.add(int(entry.name))
+    return found

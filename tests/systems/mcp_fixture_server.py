@@ -1,0 +1,110 @@
+"""A small MCP server for the tests of `McpSystem`: `python mcp_fixture_server.py [PORT]`, stdio without a port.
+
+It writes the names of calls that were cut off to the file named by the environment variable `CANCELLED_FILE`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import anyio
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import CallToolResult, ImageContent, TextContent
+from pydantic import BaseModel
+
+server = MCPServer("fixture", version="1.0", log_level="ERROR")
+
+
+class Sum(BaseModel):
+    """What `add` answers with."""
+
+    total: int
+    kind: str
+
+
+@server.tool()
+async def add(a: int, b: int = 2) -> Sum:
+    """Add two whole numbers."""
+    return Sum(total=a + b, kind=type(a).__name__)
+
+
+@server.tool(structured_output=False)
+async def say(text: str) -> str:
+    """Answer with the text as it is."""
+    return text
+
+
+@server.tool()
+async def fail(message: str) -> str:
+    """Fail with a message."""
+    raise ToolError(message)
+
+
+@server.tool(structured_output=False)
+async def picture() -> CallToolResult:
+    """Answer with text and an image of five bytes."""
+    image = ImageContent(type="image", data="aGVsbG8=", mime_type="image/png")
+    return CallToolResult(content=[TextContent(type="text", text="a picture"), image])
+
+
+@server.tool()
+async def wait() -> str:
+    """Wait until the call is cancelled."""
+    started("wait")
+    try:
+        await anyio.sleep_forever()
+    finally:
+        cut_off("wait")
+    return ""
+
+
+@server.tool()
+async def die() -> str:
+    """End this process at once, in the middle of the call."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return ""
+
+
+@server.tool(structured_output=False)
+async def process_id() -> str:
+    """Answer with the id of this process."""
+    return str(os.getpid())
+
+
+@server.tool(structured_output=False)
+async def idempotency_key(ctx: Context) -> str:
+    """Answer with the idempotency key the call carried."""
+    meta = ctx.request_context.meta or {}
+    return str(dict(meta).get("advanced-orchestration/idempotency-key"))
+
+
+@server.tool(structured_output=False)
+async def environment(name: str) -> str:
+    """Answer with an environment variable."""
+    return os.environ.get(name, "")
+
+
+def started(call: str) -> None:
+    """Note that a call has begun."""
+    if path := os.environ.get("STARTED_FILE"):
+        with Path(path).open("a") as file:
+            file.write(call + "\n")
+
+
+def cut_off(call: str) -> None:
+    """Note that a call was cut off."""
+    if path := os.environ.get("CANCELLED_FILE"):
+        with Path(path).open("a") as file:
+            file.write(call + "\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
+    else:
+        print("fixture server on stdio", file=sys.stderr)
+        server.run()
