@@ -9,7 +9,8 @@ May import: stdlib.
         InvalidArgumentError   ConfigurationError(.problems)  UnroutableTaskError(.problems)
         PlanNotFoundError  NoFittingPlanError(.example)
       StateError             the state forbids it: look first
-        OrchestrationNotFoundError  TaskNotFoundError  NotPossibleError  InvalidTransitionError(.story)
+        OrchestrationNotFoundError  TaskNotFoundError  NotPossibleError  OrchestrationInterruptedError
+        InvalidTransitionError(.story)
         IdempotencyConflictError  NestedOrchestrationError
       LeaseError             someone else owns it: stop
         LeaseHeldError  StaleFencingTokenError
@@ -274,6 +275,19 @@ class NotPossibleError(StateError):
     def __str__(self) -> str:
         possible = f" {self.possible}" if self.possible else ""
         return f"{self.subject} is {self.state}, so it can't be {self.action}.{possible}"
+
+
+class OrchestrationInterruptedError(StateError):
+    """The orchestration was let go before it ended; its state is stored as far as it came."""
+
+    code = "interrupted"
+
+    def __init__(self, orchestration_id: str) -> None:
+        super().__init__(orchestration_id)
+        self.orchestration_id = orchestration_id
+
+    def __str__(self) -> str:
+        return f"Orchestration {self.orchestration_id!r} was interrupted before it ended. Fix: resume it."
 
 
 class InvalidTransitionError(StateError):

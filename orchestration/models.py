@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from enum import IntEnum, StrEnum
-from typing import Annotated, Any, TypeAlias
+from enum import Enum, IntEnum, StrEnum
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.dataclasses import dataclass
@@ -133,7 +133,10 @@ class OrchestrationStatus(StrEnum):
 TERMINAL = frozenset({OrchestrationStatus.COMPLETED, OrchestrationStatus.FAILED, OrchestrationStatus.CANCELLED})
 
 
-def _by_name(cls: Any, value: object) -> Any:
+_Member = TypeVar("_Member", bound=Enum)
+
+
+def _by_name(cls: type[_Member], value: object) -> _Member | None:
     """Find the member of `cls` whose name is `value` in any case; None when there is none."""
     if not isinstance(value, str):
         return None

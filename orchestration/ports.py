@@ -403,6 +403,14 @@ class Storage(Protocol):
         """Return the outputs of those of the tasks that have one, as JSON in UTF-8, whether stored inline or by hash."""
         ...
 
+    def load_output_blocking(self, orchestration_id: OrchestrationId, task_id: TaskId) -> bytes:
+        """Return one output as JSON in UTF-8, on the caller's thread; for results that are read after the run.
+
+        Raises:
+            TaskNotFoundError: The task has no output.
+        """
+        ...
+
     async def load_totals(self, *, since_us: int | None = None) -> OrchestrationTotals:
         """Return sums over all orchestrations created at or after `since_us`."""
         ...

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ import anyio
 import anyio.to_thread
 
 from orchestration.engine.events import Recorded
-from orchestration.errors import StorageError
+from orchestration.errors import StorageError, TaskNotFoundError
 from orchestration.models import OrchestrationId, OrchestrationStatus, PlanId, TaskId, TaskStatus
 from orchestration.ports import (
     Commit,
@@ -207,6 +208,20 @@ class SqliteStorage:
         return await self._read(
             partial(reads.load_outputs, orchestration_id=orchestration_id, task_ids=task_ids)
         )
+
+    def load_output_blocking(self, orchestration_id: OrchestrationId, task_id: TaskId) -> bytes:
+        """Return one output, over a connection of its own; see `Storage.load_output_blocking`."""
+        try:
+            uri = f"{self._path.absolute().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(uri, uri=True, timeout=self._busy_timeout_seconds)) as database:
+                found = reads.load_outputs(database, orchestration_id, [task_id])
+        except Exception as error:
+            if (told := self._told(error)) is None:
+                raise
+            raise told from error
+        if task_id not in found:
+            raise TaskNotFoundError(orchestration_id, task_id)
+        return found[task_id]
 
     async def load_totals(self, *, since_us: int | None = None) -> OrchestrationTotals:
         """Return sums over orchestrations; see `Storage.load_totals`."""

@@ -1,4 +1,4 @@
-"""What the engine asks the world to do. Execution carries an effect out only after the events that led to it are durable.
+"""What the engine asks the world to do. An effect is carried out only after the events that led to it are durable.
 
 May import: orchestration.models, stdlib.
 """

@@ -17,7 +17,7 @@ from orchestration.engine.state import State, TaskState
 from orchestration.models import OrchestrationId, OrchestrationMode, OrchestrationStatus, TaskId, TaskStatus
 
 _RERANK_GROWTH = 1.5
-"""Results between two rankings grow by this factor: learning is quickest early, and the whole costs O(log n) rankings."""
+"""Results between two rankings grow by this factor: learning is quickest early, and it costs O(log n) rankings."""
 
 Kind = tuple[str, str | None]
 
@@ -28,11 +28,13 @@ class SlotPool:
 
     limit: int
     used: int = 0
+    lent: int = 0
+    """Slots that attempts lend to what they wait for: an orchestration of their own."""
 
     @property
     def is_free(self) -> bool:
         """Whether an attempt may start."""
-        return self.used < self.limit
+        return self.used < self.limit + self.lent
 
 
 @dataclass(slots=True)

@@ -157,6 +157,8 @@ class State:
         self.newly_ready: list[TaskId] = []
         self.newly_dead: deque[tuple[TaskId, TaskId, ErrorRecord | None]] = deque()
         """Target, upstream and, where the edge could not be decided, why."""
+        self.touched: dict[TaskId, None] = {}
+        """Tasks that changed since the journal last took note, in the order of their first change."""
         self._story: deque[Recorded] = deque(maxlen=_STORY_LENGTH)
 
     @property
@@ -176,7 +178,7 @@ class State:
 
     # Change
 
-    def evolve(self, recorded: Recorded) -> None:
+    def evolve(self, recorded: Recorded) -> None:  # noqa: C901  one flat case per event
         """Apply one event.
 
         Raises:
@@ -368,6 +370,7 @@ class State:
             task = TaskState(node, len(self.tasks), event.routes.get(node.task_id, ""))
             task.replans = old.replans + 1
             self.tasks[node.task_id] = task
+            self.touched[node.task_id] = None
             self.counts[TaskStatus.PENDING] = self.counts.get(TaskStatus.PENDING, 0) + 1
             self.unsettled += 1
         new_ids = {node.task_id for node in event.tasks}
@@ -402,6 +405,7 @@ class State:
             ]
             raise InvalidTransitionError(f"Task {task.node.task_id!r}", before, status, story)
         task.status = status
+        self.touched[task.node.task_id] = None
         counts = self.counts
         counts[before] -= 1
         counts[status] = counts.get(status, 0) + 1
@@ -427,6 +431,7 @@ def replay(orchestration_id: OrchestrationId, dag: TaskDAG, events: Iterable[Rec
         state.evolve(recorded)
     state.newly_ready.clear()
     state.newly_dead.clear()
+    state.touched.clear()
     return state
 
 

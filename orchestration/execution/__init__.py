@@ -1,0 +1,1 @@
+"""Effects: runs attempts, keeps the journal, brings orchestrations back. The engine decides, this room does."""

@@ -22,6 +22,7 @@ from orchestration.errors import (
     OrchestrationNotFoundError,
     PlanNotFoundError,
     StaleFencingTokenError,
+    TaskNotFoundError,
 )
 from orchestration.execution.storage_rules import add_up, check_sequence, next_free_id
 from orchestration.models import OrchestrationId, OrchestrationStatus, PlanId, TaskId, TaskStatus
@@ -271,6 +272,13 @@ class MemoryStorage:
         if stored is None:
             return {}
         return {task_id: stored.outputs[task_id] for task_id in task_ids if task_id in stored.outputs}
+
+    def load_output_blocking(self, orchestration_id: OrchestrationId, task_id: TaskId) -> bytes:
+        """Return one output; see `Storage.load_output_blocking`."""
+        stored = self._orchestrations.get(orchestration_id)
+        if stored is None or task_id not in stored.outputs:
+            raise TaskNotFoundError(orchestration_id, task_id)
+        return stored.outputs[task_id]
 
     async def load_totals(self, *, since_us: int | None = None) -> OrchestrationTotals:
         """Return sums over orchestrations; see `Storage.load_totals`."""

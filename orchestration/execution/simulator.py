@@ -98,7 +98,10 @@ def _state(dag: TaskDAG, mode: OrchestrationMode) -> State:
     plain = dag.copy()
     plain.edges = [replace(edge, condition=None, data_requirements=[]) for edge in dag.edges]
     submitted = OrchestrationSubmitted(
-        dag_sha256="", mode=mode, routes=dict.fromkeys(dag.nodes, "simulated"), defaults=TaskDefaults(timeout_seconds=None)
+        dag_sha256="",
+        mode=mode,
+        routes=dict.fromkeys(dag.nodes, "simulated"),
+        defaults=TaskDefaults(timeout_seconds=None),
     )
     return replay(_ID, plain, [Recorded(orchestration_id=_ID, seq=1, at_us=0, event=submitted)])
 

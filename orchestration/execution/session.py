@@ -1,0 +1,221 @@
+"""What runs while an orchestrator is open: one coordinator, one set of open systems, one task group.
+
+May import: orchestration.{clock, dag, errors, logs, models, options, ports, systems}, orchestration.engine.*,
+orchestration.execution.*, anyio, stdlib.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from orchestration.clock import Clock
+from orchestration.engine.effects import RequestAlternative
+from orchestration.engine.engine import Engine, EngineOptions
+from orchestration.engine.events import (
+    AttemptSucceeded,
+    CancelRequested,
+    OrchestrationFinished,
+    OrchestrationPaused,
+    OrchestrationResumed,
+    Recorded,
+    TaskFailed,
+)
+from orchestration.engine.inputs import AlternativeFound, Input, NoAlternative
+from orchestration.engine.prioritizer import DynamicTaskPrioritizer
+from orchestration.engine.scheduler import AdaptiveTaskScheduler, SlotPool
+from orchestration.engine.state import State
+from orchestration.errors import OrchestrationError, OrchestrationInterruptedError, StorageError
+from orchestration.execution.attempts import AttemptRunner
+from orchestration.execution.coordinator import ParallelCoordinator
+from orchestration.execution.driven import Driven
+from orchestration.execution.identity import this_process
+from orchestration.execution.outputs import OutputCache
+from orchestration.execution.state_mirror import StateMirror
+from orchestration.logs import get_logger
+from orchestration.models import OrchestrationId, TaskStatus
+from orchestration.options import OrchestratorOptions
+from orchestration.ports import AlternativeRequest, DriverIdentity, Replanner, Storage
+from orchestration.systems.registry import SystemRegistry
+from orchestration.systems.router import route
+
+log = get_logger()
+
+_CLOSING_SECONDS = 1.0
+"""Longest wait for leases to be given back when a session closes; a lease of a dead process is free anyway."""
+
+_MIRRORED = (
+    AttemptSucceeded,
+    TaskFailed,
+    OrchestrationPaused,
+    OrchestrationResumed,
+    CancelRequested,
+    OrchestrationFinished,
+)
+"""Events after which a mirror is sent the status."""
+
+
+@dataclass(kw_only=True)
+class World:
+    """What an orchestrator's sessions share."""
+
+    storage: Storage
+    registry: SystemRegistry
+    options: OrchestratorOptions
+    clock: Clock
+    replanner: Replanner | None
+    rng: random.Random
+    identity: DriverIdentity = field(init=False)
+    slots: SlotPool = field(init=False)
+    sessions: list[Session] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.identity = this_process(secrets.token_hex(8))
+        self.slots = SlotPool(self.options.concurrency)
+
+
+class Session:
+    """Drives orchestrations from `open` to `aclose`; both in the same anyio task.
+
+    Args:
+        world: What is shared with the orchestrator's other sessions.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        options = world.options
+        scheduler = AdaptiveTaskScheduler(
+            world.slots,
+            DynamicTaskPrioritizer(options.prioritization),
+            is_adaptive=options.enable_adaptive_scheduling,
+        )
+        engine = Engine(
+            scheduler,
+            EngineOptions(
+                cancel_grace_seconds=options.cancel_grace_seconds,
+                max_replans_per_task=options.limits.max_replans_per_task,
+                max_replans=options.limits.max_replans,
+            ),
+        )
+        self._outputs = OutputCache(world.storage)
+        self._runner = AttemptRunner(world.registry, self._outputs, options.limits, world.rng)
+        self.coordinator = ParallelCoordinator(
+            engine=engine,
+            storage=world.storage,
+            runner=self._runner,
+            outputs=self._outputs,
+            clock=world.clock,
+            draw=world.rng.random,
+            find_alternative=self._find_alternative,
+        )
+        self._group: anyio.abc.TaskGroup | None = None
+
+    async def open(self) -> None:
+        """Open systems lazily and start to drive."""
+        await self.world.registry.__aenter__()
+        group = anyio.create_task_group()
+        await group.__aenter__()
+        self._group = group
+        await group.start(self.coordinator.run)
+        self.world.sessions.append(self)
+        self._join()
+
+    async def aclose(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        """Stop driving. Attempts under way are cancelled; unfinished orchestrations can be resumed."""
+        if self in self.world.sessions:
+            self.world.sessions.remove(self)
+            self._join()
+        group, self._group = self._group, None
+        unfinished = list(self.coordinator.driven.values())
+        swallowed = False
+        try:
+            if group is not None:
+                group.cancel_scope.cancel()
+                # An exception of the body is not the group's: handing it over would wrap it in an ExceptionGroup.
+                is_cancelled = exc is not None and isinstance(exc, anyio.get_cancelled_exc_class())
+                details = (exc_type, exc, traceback) if is_cancelled else (None, None, None)
+                swallowed = bool(await group.__aexit__(*details))
+        finally:
+            with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
+                for driven in unfinished:
+                    driven.end(OrchestrationInterruptedError(driven.lease.orchestration_id))
+                    try:
+                        await self.world.storage.release_lease(driven.lease)
+                    except StorageError as fault:
+                        log.warning("Can't release a lease", operation="LEASE_KEPT", reason=str(fault))
+            for driven in unfinished:
+                self.coordinator.engine.drop(driven.lease.orchestration_id)
+            self.coordinator.driven.clear()
+            await self.world.registry.__aexit__(None, None, None)
+        return swallowed and exc is not None
+
+    def mirror(self, mirror: StateMirror, driven: Driven, status: Callable[[], Mapping[str, Any]]) -> None:
+        """Send a collaborator the status whenever the orchestration's own state changes."""
+        identifier = driven.lease.orchestration_id
+
+        async def send(recorded: Recorded) -> None:
+            if isinstance(recorded.event, _MIRRORED):
+                await mirror.send(identifier, status())
+
+        self.coordinator.listen(driven, send)
+
+    def _join(self) -> None:
+        """Make the sessions that share slots known to each other."""
+        peers = [session.coordinator for session in self.world.sessions]
+        for coordinator in peers:
+            coordinator.peers = peers
+
+    async def _find_alternative(self, state: State, effect: RequestAlternative) -> Input:
+        """Ask the replanner, and route what it made; every fault of it is a refusal with its reason."""
+        orchestration_id, task_id = effect.orchestration_id, effect.task_id
+        task = state.tasks[task_id]
+        world = self.world
+        replanner = world.replanner
+        if replanner is None:
+            return NoAlternative(
+                orchestration_id=orchestration_id, task_id=task_id, reason="there is no planner to ask"
+            )
+        request = AlternativeRequest(
+            orchestration_id=orchestration_id,
+            task=task.node,
+            error=effect.error,
+            goal=state.dag.goal,
+            context=state.context,
+            inputs=await self._runner.inputs(state, task),
+            completed=[other for other, entry in state.tasks.items() if entry.status is TaskStatus.COMPLETED],
+            systems=world.registry.names,
+        )
+        try:
+            dag = await replanner.alternative(request)
+            if dag is None:
+                reason = "the planner had none"
+                return NoAlternative(orchestration_id=orchestration_id, task_id=task_id, reason=reason)
+            routing = await route(dag, self.world.registry)
+        except OrchestrationError as exc:
+            return NoAlternative(orchestration_id=orchestration_id, task_id=task_id, reason=str(exc))
+        except Exception as exc:  # noqa: BLE001  the caller's planner may raise anything; that is no reason to stop
+            log.warning("The replanner failed", operation="REPLAN_FAILED", task_id=task_id, reason=repr(exc))
+            return NoAlternative(
+                orchestration_id=orchestration_id, task_id=task_id, reason=f"the planner failed: {exc}"
+            )
+        return AlternativeFound(
+            orchestration_id=orchestration_id,
+            task_id=task_id,
+            dag=dag,
+            routes=routing.routes,
+            delivers=_delivering(dag.metadata.get("delivers")),
+            reason=effect.error.message,
+        )
+
+
+def _delivering(named: object) -> OrchestrationId | None:
+    return named if isinstance(named, str) else None

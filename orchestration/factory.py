@@ -1,0 +1,109 @@
+"""Puts an orchestrator together from what a caller has: collaborators, systems, settings. Reads no file, no environment.
+
+May import: all of orchestration, stdlib.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from orchestration.clock import Clock
+from orchestration.errors import InvalidArgumentError
+from orchestration.execution.memory_storage import MemoryStorage
+from orchestration.execution.state_mirror import StateMirror
+from orchestration.options import OrchestratorOptions
+from orchestration.orchestrator import AdvancedTaskOrchestrator
+from orchestration.planning.decomposer import AdvancedTaskDecomposer
+from orchestration.planning.replanner import CollaboratorReplanner, has_replanner
+from orchestration.planning.sequential_thinking import OpenThinking
+from orchestration.ports import Storage, System
+from orchestration.systems.controller import ControllerSystem
+from orchestration.systems.registry import SystemRegistry
+
+CONTROLLER_NAME = "controller"
+"""The system a `unified_controller` becomes."""
+
+
+def create_advanced_task_orchestrator(
+    unified_controller: object = None,
+    sequential_thinking: object = None,
+    state_manager: object = None,
+    monitoring_system: object = None,
+    load_balancer: object = None,
+    max_concurrent_tasks: int | None = None,
+    enable_detailed_metrics: bool | None = None,
+    *,
+    systems: Mapping[str, System] | None = None,
+    settings: OrchestratorOptions | None = None,
+    thinking: OpenThinking | None = None,
+    playbook_folders: Sequence[Path] = (),
+    clock: Clock | None = None,
+    rng: random.Random | None = None,
+) -> AdvancedTaskOrchestrator:
+    """Return an orchestrator; every argument is optional. Needs no running event loop.
+
+    Args:
+        unified_controller: Runs tasks from their description: has `execute_task(context)` or `process_task(…)`.
+        sequential_thinking: Plans: may have `analyze_task_decomposition(…)` and `generate_alternative_plan(…)`.
+        state_manager: The storage (`storage.SqliteStorage(path)` makes everything durable; in memory when absent), or
+            an object with `set_state`, which is sent status summaries.
+        monitoring_system: Accepted, not told anything yet.
+        load_balancer: Accepted, not asked anything yet.
+        max_concurrent_tasks: Attempts at once, over all orchestrations; beats `settings`. 5 unless said otherwise.
+        enable_detailed_metrics: Logs every state change at DEBUG; beats `settings`.
+        systems: Where tasks run, by the names tasks use.
+        settings: Everything else.
+        thinking: Opens the Sequential Thinking server of a plan; the in-process one when absent.
+        playbook_folders: Folders of the caller's own playbooks.
+        clock: Where time comes from.
+        rng: Draws the jitter of back-offs.
+
+    Raises:
+        InvalidArgumentError: A collaborator or system has none of the methods that are looked for.
+    """
+    del monitoring_system, load_balancer  # told and asked once systems report their load
+    options = settings or OrchestratorOptions()
+    chosen: dict[str, Any] = {}
+    if max_concurrent_tasks is not None:
+        if isinstance(max_concurrent_tasks, bool) or not 1 <= max_concurrent_tasks <= 10_000:
+            raise InvalidArgumentError(
+                "max_concurrent_tasks", max_concurrent_tasks, "a whole number, 1 to 10,000"
+            )
+        chosen["max_concurrent_tasks"] = max_concurrent_tasks
+    if enable_detailed_metrics is not None:
+        chosen["enable_detailed_metrics"] = enable_detailed_metrics
+    named = dict(systems or {})
+    if unified_controller is not None:
+        if CONTROLLER_NAME in named:
+            fix = f"give the system another name, or pass no unified_controller: it becomes system {CONTROLLER_NAME!r}."
+            raise InvalidArgumentError("systems", CONTROLLER_NAME, "a name of its own", fix)
+        named[CONTROLLER_NAME] = ControllerSystem(unified_controller, CONTROLLER_NAME)
+    storage, mirror = _storage(state_manager)
+    return AdvancedTaskOrchestrator(
+        storage=storage,
+        systems=SystemRegistry(named),
+        decomposer=AdvancedTaskDecomposer(
+            sequential_thinking=sequential_thinking, thinking=thinking, playbook_folders=playbook_folders
+        ),
+        replanner=CollaboratorReplanner(sequential_thinking) if has_replanner(sequential_thinking) else None,
+        options=replace(options, **chosen) if chosen else options,
+        clock=clock,
+        mirror=mirror,
+        rng=rng,
+    )
+
+
+def _storage(state_manager: Any) -> tuple[Storage, StateMirror | None]:
+    """Return the storage that a state manager is or stands beside."""
+    if state_manager is None:
+        return MemoryStorage(), None
+    if all(hasattr(state_manager, name) for name in ("create_orchestration", "append", "acquire_lease")):
+        return state_manager, None
+    if callable(getattr(state_manager, "set_state", None)):
+        return MemoryStorage(), StateMirror(state_manager)
+    expected = "a storage (such as storage.SqliteStorage(path)) or an object with set_state(key, value)"
+    raise InvalidArgumentError("state_manager", state_manager, expected)

@@ -1,0 +1,690 @@
+"""The façade: plans goals, submits DAGs, waits for them, and controls them. Everything above calls this.
+
+May import: all of orchestration, anyio, stdlib.
+
+Two ways of use. Inside `async with orchestrator` one session drives everything in the background. Without it, each
+call opens a session of its own and closes it before it returns: nothing runs between calls.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+
+from orchestration.clock import Clock, SystemClock
+from orchestration.dag import TaskDAG
+from orchestration.engine.inputs import Cancel, Input, Pause, Resume
+from orchestration.errors import (
+    InvalidArgumentError,
+    LeaseHeldError,
+    NestedOrchestrationError,
+    NotPossibleError,
+    OrchestrationNotFoundError,
+    Problem,
+    UnroutableTaskError,
+)
+from orchestration.execution.driven import Driven, enclosing_goals
+from orchestration.execution.identity import is_gone
+from orchestration.execution.process_sample import sample_process
+from orchestration.execution.recovery import load_state
+from orchestration.execution.session import Session, World
+from orchestration.execution.state_mirror import StateMirror
+from orchestration.execution.storage_rules import add_up
+from orchestration.metrics import totals_document
+from orchestration.models import Json, OrchestrationId, OrchestrationMode, OrchestrationStatus, PlanId
+from orchestration.options import OrchestratorOptions
+from orchestration.planning.decomposer import AdvancedTaskDecomposer
+from orchestration.planning.plan import Plan
+from orchestration.plan_store import load_plan, save_plan
+from orchestration.ports import Lease, Listener, OrchestrationRecord, Replanner, Storage, Summary
+from orchestration.reader import OrchestrationReader, is_orphaned
+from orchestration.reports import plan_document, status_document
+from orchestration.submission import Submission, prepare
+from orchestration.systems.registry import SystemRegistry
+from orchestration.systems.router import route
+
+_POLL_SECONDS = 0.25
+"""Between two looks at an orchestration that another process drives."""
+
+_KEPT = 1_000
+"""Ended orchestrations whose last status `get_orchestration_status` still answers from memory."""
+
+_TALLIED = 100_000
+"""Ended orchestrations that `get_performance_metrics` covers."""
+
+_UNFINISHED = [status for status in OrchestrationStatus if not status.is_terminal]
+
+
+class AdvancedTaskOrchestrator(OrchestrationReader):
+    """Turns goals into DAGs of tasks and sees them through. Make one with `create_advanced_task_orchestrator`.
+
+    One object belongs to one event loop at a time.
+
+    Args:
+        storage: Where the state lives.
+        systems: Where tasks run.
+        decomposer: Makes plans of goals.
+        replanner: Makes alternatives of failed tasks; None when nobody can.
+        options: Everything that shapes how it runs.
+        clock: Where time comes from.
+        mirror: Is sent status summaries, best effort.
+        rng: Draws the jitter of back-offs.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        systems: SystemRegistry,
+        decomposer: AdvancedTaskDecomposer,
+        replanner: Replanner | None = None,
+        options: OrchestratorOptions | None = None,
+        clock: Clock | None = None,
+        mirror: StateMirror | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        super().__init__(storage, options or OrchestratorOptions(), clock or SystemClock())
+        self.systems = systems
+        self._decomposer = decomposer
+        self._mirror = mirror
+        self._world = World(
+            storage=storage,
+            registry=systems,
+            options=self.options,
+            clock=self._clock,
+            replanner=replanner,
+            rng=rng or random.Random(),  # noqa: S311  jitter keeps no secret
+        )
+        self._session: Session | None = None
+        self._live: dict[OrchestrationId, _Live] = {}
+        self._ended: OrderedDict[OrchestrationId, dict[str, Any]] = OrderedDict()
+        self._tally: deque[Summary] = deque(maxlen=_TALLIED)
+
+    # Lifetime
+
+    async def __aenter__(self) -> Self:
+        session = Session(self._world)
+        await session.open()
+        self._session = session
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        session, self._session = self._session, None
+        try:
+            return await session.aclose(exc_type, exc, traceback) if session is not None else None
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the storage. A later call opens it again."""
+        await self.storage.aclose()
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[Session]:
+        """Give the session there is, or one of this call's own."""
+        if self._session is not None:
+            yield self._session
+            return
+        session = Session(self._world)
+        await session.open()
+        try:
+            yield session
+        except BaseException as exc:
+            if not await session.aclose(type(exc), exc, exc.__traceback__):
+                raise
+        else:
+            await session.aclose(None, None, None)
+
+    # Planning
+
+    async def decompose(
+        self,
+        goal: str,
+        *,
+        tasks: object = None,
+        thoughts: object = None,
+        context: Mapping[str, Json] | None = None,
+        mode: OrchestrationMode | str | None = None,
+        max_tasks: int = 20,
+        store: bool = True,
+        allow_sentences: bool = True,
+    ) -> Plan:
+        """Turn a goal into a plan: a validated DAG with how it came about. Nothing runs.
+
+        Args:
+            goal: What is to be reached.
+            tasks: The caller's own draft of the tasks, as language models send it.
+            thoughts: The caller's own thoughts on the way to `tasks`.
+            context: What planners may use and conditions see.
+            mode: How it is to be run; left to the run when absent.
+            max_tasks: Most tasks the plan may have.
+            store: Whether to keep the plan, under a new id.
+            allow_sentences: Whether a goal no planner knows may become one task per sentence.
+
+        Raises:
+            DefinitionError: The draft has mistakes, or (`NoFittingPlanError`) no planner knows the goal.
+        """
+        plan = await self._decomposer.decompose(
+            goal,
+            tasks=tasks,
+            thoughts=thoughts,
+            context=dict(context or {}),
+            mode=_mode(mode),
+            max_tasks=max_tasks,
+            allow_sentences=allow_sentences,
+        )
+        return await save_plan(self.storage, plan, self._clock.now_us()) if store else plan
+
+    async def find_unroutable(self, dag: TaskDAG) -> Sequence[Problem]:
+        """Return what nothing configured could run of a DAG, with what to do about each."""
+        async with self.systems:
+            try:
+                await route(dag, self.systems)
+            except UnroutableTaskError as exc:
+                return exc.problems
+        return ()
+
+    # Running
+
+    async def orchestrate_task(
+        self,
+        goal: str,
+        mode: OrchestrationMode | str | None = None,
+        context: Mapping[str, Json] | None = None,
+        *,
+        orchestration_id: OrchestrationId | None = None,
+        on_event: Listener | None = None,
+        key: str | None = None,
+    ) -> dict[str, Any]:
+        """Plan a goal, run the plan, and return the result.
+
+        Args:
+            goal: What is to be reached.
+            mode: SIMPLE, HIERARCHICAL or ADAPTIVE; the options' default when absent.
+            context: Given to planners, conditions and systems.
+            orchestration_id: An id of the caller's choice.
+            on_event: Told of every event once it is durable.
+            key: The same key with the same goal gives the orchestration made the first time.
+
+        Returns:
+            The result document (`docs/library.md`); `success` is False when it failed or was cancelled.
+
+        Raises:
+            DefinitionError: The input is wrong; nothing was started.
+            NestedOrchestrationError: A task of this very goal asks for it again.
+        """
+        self._refuse_loops(goal)
+        started = self._clock.monotonic()
+        plan = await self.decompose(goal, context=context, mode=mode)
+        planned = self._clock.monotonic() - started
+        async with self._open() as session:
+            with self._lent_slot(session):
+                created = await self._submit(
+                    session,
+                    plan,
+                    mode=mode,
+                    context=context,
+                    key=key,
+                    orchestration_id=orchestration_id,
+                    on_event=on_event,
+                    planning_seconds=planned,
+                )
+                return await self._wait(session, created, started)
+
+    async def execute_dag(
+        self,
+        dag: TaskDAG | Plan | PlanId,
+        *,
+        mode: OrchestrationMode | str | None = None,
+        context: Mapping[str, Json] | None = None,
+        key: str | None = None,
+        on_event: Listener | None = None,
+    ) -> dict[str, Any]:
+        """Run a DAG and return the result; arguments and errors are those of `submit`."""
+        started = self._clock.monotonic()
+        async with self._open() as session:
+            with self._lent_slot(session):
+                created = await self._submit(
+                    session, dag, mode=mode, context=context, key=key, on_event=on_event
+                )
+                return await self._wait(session, created, started)
+
+    async def submit(
+        self,
+        work: TaskDAG | Plan | PlanId,
+        *,
+        mode: OrchestrationMode | str | None = None,
+        context: Mapping[str, Json] | None = None,
+        key: str | None = None,
+        goal: str | None = None,
+        orchestration_id: OrchestrationId | None = None,
+        on_event: Listener | None = None,
+    ) -> OrchestrationId:
+        """Store an orchestration of a DAG and, inside `async with`, start it. Its id is returned once it is durable.
+
+        Outside `async with` nothing runs between calls: `wait` or `resume` runs it.
+
+        Args:
+            work: A DAG (copied), a plan, or a stored plan's id.
+            mode: How to run it; the plan's wish, else the options' default when absent.
+            context: Given to conditions and systems; added to the plan's own.
+            key: The same key with the same arguments gives the orchestration made the first time.
+            goal: What it is for, when the DAG does not say.
+            orchestration_id: An id of the caller's choice; made of the DAG's id when absent.
+            on_event: Told of every event once it is durable; only inside `async with`.
+
+        Raises:
+            InvalidDagError: The DAG has mistakes; all are listed.
+            UnroutableTaskError: Nothing could run some of the tasks.
+            IdempotencyConflictError: The key was used with other arguments, or the id is taken.
+            PlanNotFoundError: There is no such plan.
+        """
+        async with self._open() as session:
+            return await self._submit(
+                session,
+                work,
+                mode=mode,
+                context=context,
+                key=key,
+                goal=goal,
+                orchestration_id=orchestration_id,
+                on_event=on_event,
+                is_started=session is self._session,
+            )
+
+    async def _submit(
+        self,
+        session: Session,
+        work: TaskDAG | Plan | PlanId,
+        *,
+        mode: OrchestrationMode | str | None = None,
+        context: Mapping[str, Json] | None = None,
+        key: str | None = None,
+        goal: str | None = None,
+        orchestration_id: OrchestrationId | None = None,
+        on_event: Listener | None = None,
+        planning_seconds: float = 0.0,
+        is_started: bool = True,
+    ) -> OrchestrationId:
+        plan: Plan | None = None
+        if isinstance(work, TaskDAG):
+            dag = work
+        else:
+            plan = await load_plan(self.storage, work) if isinstance(work, str) else work
+            if not isinstance(plan, Plan):
+                raise InvalidArgumentError("dag", work, "a TaskDAG, a Plan or the id of a stored plan")
+            dag = plan.dag
+        submission = Submission(
+            dag=dag,
+            mode=_mode(mode) or (plan.mode if plan is not None else None) or self.options.default_mode,
+            context={**(plan.context if plan is not None else {}), **(context or {})},
+            goal=goal or (plan.goal if plan is not None else dag.goal),
+            key=key,
+            plan_id=plan.plan_id if plan is not None else None,
+            orchestration_id=orchestration_id,
+            can_replan=self._world.replanner is not None,
+        )
+        prepared = await prepare(
+            submission, self.systems, self.options, self._world.identity, self._clock.now_us()
+        )
+        created = await self.storage.create_orchestration(prepared.new)
+        identifier = created.record.orchestration_id
+        if created.lease is None:  # the key named one that exists already
+            return identifier
+        if not is_started:
+            await self.storage.release_lease(created.lease)
+            return identifier
+        prepared.state.orchestration_id = identifier
+        driven = session.coordinator.take_over(created.lease, prepared.state, on_event)
+        notes = [*(plan.notes if plan is not None else ()), *prepared.warnings]
+        self._watch(session, created.record, driven, notes, plan, planning_seconds)
+        return identifier
+
+    def _watch(
+        self,
+        session: Session,
+        record: OrchestrationRecord,
+        driven: Driven,
+        warnings: list[str],
+        plan: Plan | None = None,
+        planning_seconds: float = 0.0,
+    ) -> None:
+        """Keep an eye on an orchestration this object drives."""
+        live = self._live[record.orchestration_id] = _Live(record, driven, warnings, plan, planning_seconds)
+        driven.on_end = self._note_end
+        if self._mirror is not None:
+            session.mirror(self._mirror, driven, lambda: self._status_of(live))
+
+    def _note_end(self, driven: Driven) -> None:
+        """Remember how an orchestration ended; its state need not be kept for that."""
+        identifier = driven.lease.orchestration_id
+        live = self._live.pop(identifier, None)
+        if live is None:
+            return
+        self._ended[identifier] = self._status_of(live)
+        while len(self._ended) > _KEPT:
+            self._ended.popitem(last=False)
+        if driven.summary.state.is_terminal:
+            self._tally.append(driven.summary)
+
+    async def wait(self, orchestration_id: OrchestrationId) -> dict[str, Any]:
+        """Return the result of an orchestration once it has ended; one that nobody drives is driven here.
+
+        Raises:
+            OrchestrationNotFoundError: There is no such orchestration.
+            OrchestrationInterruptedError: This object was closed before the orchestration ended.
+            StorageError: Its state could not be stored; it can be resumed.
+        """
+        async with self._open() as session:
+            with self._lent_slot(session):
+                return await self._wait(session, orchestration_id, None)
+
+    async def _wait(
+        self, session: Session, orchestration_id: OrchestrationId, started: float | None
+    ) -> dict[str, Any]:
+        live = self._live.get(orchestration_id)
+        if live is None:
+            record = await self.storage.load_orchestration(orchestration_id)
+            if record.summary.state.is_terminal:
+                return await self.load_result(orchestration_id)
+            try:
+                live = await self._take_over(session, record)
+            except LeaseHeldError:
+                return await self._wait_elsewhere(orchestration_id)
+        driven = live.driven
+        await driven.finished.wait()
+        if driven.failure is not None:
+            raise driven.failure
+        total = driven.state.finished_at_us or driven.state.last_at_us
+        elapsed = (total - live.record.created_at_us) / 1_000_000
+        plan = live.plan
+        return await self._result(
+            driven.state,
+            goal=live.record.goal,
+            planning_seconds=live.planning_seconds,
+            total_seconds=elapsed if started is None else self._clock.monotonic() - started,
+            warnings=live.warnings,
+            plan=None
+            if plan is None
+            else plan_document(plan.planner, plan.thinking_server, plan.thoughts, plan.notes),
+        )
+
+    async def _wait_elsewhere(self, orchestration_id: OrchestrationId) -> dict[str, Any]:
+        """Wait for an orchestration that another process drives."""
+        while True:
+            record = await self.storage.load_orchestration(orchestration_id)
+            if record.summary.state.is_terminal or is_orphaned(record):
+                return await self.load_result(orchestration_id)
+            await self._clock.sleep(_POLL_SECONDS)
+
+    async def wait_for_change(
+        self, orchestration_id: OrchestrationId, *, after_seq: int, timeout_seconds: float
+    ) -> int:
+        """Return the seq of the last event as soon as it is over `after_seq`, the orchestration has ended, or time is up.
+
+        Raises:
+            OrchestrationNotFoundError: There is no such orchestration.
+        """
+        seq = after_seq
+        with anyio.move_on_after(timeout_seconds):
+            while True:
+                live = self._live.get(orchestration_id)
+                if live is not None:
+                    seq = live.driven.last_seq
+                    if seq > after_seq:
+                        return seq
+                    changed = live.driven.changed = live.driven.changed or anyio.Event()
+                    await changed.wait()
+                    continue
+                record = await self.storage.load_orchestration(orchestration_id)
+                seq = record.last_seq
+                if seq > after_seq or record.summary.state.is_terminal:
+                    return seq
+                await self._clock.sleep(_POLL_SECONDS)
+        return seq
+
+    # Control
+
+    async def _take_over(
+        self, session: Session, record: OrchestrationRecord, first: Input | None = None
+    ) -> _Live:
+        """Begin to drive an orchestration nobody drives."""
+        identifier = record.orchestration_id
+        lease = await self.storage.acquire_lease(identifier, self._world.identity, is_gone)
+        state = await self._load_for_driving(lease)
+        driven = session.coordinator.take_over(lease, state, first=first)
+        self._watch(session, record, driven, [])
+        return self._live[identifier]
+
+    async def _load_for_driving(self, lease: Lease) -> Any:
+        try:
+            state = await load_state(self.storage, lease.orchestration_id)
+            missing = sorted(
+                {task.system for task in state.tasks.values() if not task.is_settled}
+                - set(self.systems.names)
+            )
+            if missing:
+                names = ", ".join(repr(name) for name in missing)
+                there = ", ".join(self.systems.names) or "none"
+                problem = Problem(
+                    lease.orchestration_id,
+                    f"needs system {names}, which is not configured here; there are: {there}.",
+                    "configure it, or resume where it is configured.",
+                )
+                raise UnroutableTaskError([problem])
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.storage.release_lease(lease)
+            raise
+        return state
+
+    async def resume(self, orchestration_id: OrchestrationId) -> None:
+        """Make an orchestration go on, whatever stopped it. Without `async with`, returns when it has ended.
+
+        Raises:
+            OrchestrationNotFoundError: There is no such orchestration.
+            NotPossibleError: It has ended, or goes on already.
+            LeaseHeldError: Another process drives it.
+            UnroutableTaskError: It needs systems that are not configured here.
+        """
+        async with self._open() as session:
+            live = await self._resume(session, orchestration_id)
+            if session is not self._session:
+                await live.driven.finished.wait()
+                if live.driven.failure is not None:
+                    raise live.driven.failure
+
+    async def _resume(self, session: Session, orchestration_id: OrchestrationId) -> _Live:
+        live = self._live.get(orchestration_id)
+        if live is not None:
+            await session.coordinator.request(Resume(orchestration_id=orchestration_id))
+            return live
+        record = await self.storage.load_orchestration(orchestration_id)
+        state = record.summary.state
+        if state.is_terminal:
+            raise NotPossibleError(
+                f"Orchestration {orchestration_id!r}", state, "resumed", "Only unfinished ones can."
+            )
+        is_paused = state is OrchestrationStatus.PAUSED
+        return await self._take_over(
+            session, record, Resume(orchestration_id=orchestration_id) if is_paused else None
+        )
+
+    async def resume_all(self) -> list[OrchestrationId]:
+        """Take over every orchestration that lost its driver; paused ones stay paused.
+
+        Without `async with`, returns when all have ended.
+
+        Returns:
+            Their ids. What could not be taken over (a system is missing) is left and logged by `doctor`.
+        """
+        taken: list[_Live] = []
+        async with self._open() as session:
+            for record in await self.storage.list_orchestrations(states=_UNFINISHED, limit=10_000):
+                is_paused = record.summary.state is OrchestrationStatus.PAUSED
+                if is_paused or record.orchestration_id in self._live or not is_orphaned(record):
+                    continue
+                try:
+                    taken.append(await self._take_over(session, record))
+                except (LeaseHeldError, UnroutableTaskError):
+                    continue
+            if session is not self._session:
+                for live in taken:
+                    await live.driven.finished.wait()
+        return [live.record.orchestration_id for live in taken]
+
+    async def pause(self, orchestration_id: OrchestrationId) -> None:
+        """Let running attempts finish and start nothing more.
+
+        Raises:
+            OrchestrationNotFoundError: There is no such orchestration.
+            NotPossibleError: It is not running.
+            LeaseHeldError: Another process drives it.
+        """
+        await self._control(orchestration_id, Pause(orchestration_id=orchestration_id), "paused")
+
+    async def cancel_orchestration(self, orchestration_id: OrchestrationId, reason: str = "") -> bool:
+        """End an orchestration: what has not started at once, what runs as soon as it can be stopped.
+
+        Returns:
+            True when it was asked to end; False when it had ended, or was ending, already.
+
+        Raises:
+            OrchestrationNotFoundError: There is no such orchestration.
+            LeaseHeldError: Another process drives it.
+        """
+        try:
+            await self._control(
+                orchestration_id, Cancel(orchestration_id=orchestration_id, reason=reason), "cancelled"
+            )
+        except NotPossibleError:
+            return False
+        return True
+
+    async def _control(self, orchestration_id: OrchestrationId, request: Input, action: str) -> None:
+        """Carry out a request: where it is driven, or here under a short lease when nobody drives it."""
+        live = self._live.get(orchestration_id)
+        if live is not None:
+            await self._coordinating(live).request(request)
+            return
+        async with self._open() as session:
+            record = await self.storage.load_orchestration(orchestration_id)
+            state = record.summary.state
+            if state.is_terminal or (action == "paused" and state is not OrchestrationStatus.RUNNING):
+                raise NotPossibleError(f"Orchestration {orchestration_id!r}", state, action)
+            live = await self._take_over(session, record, request)
+            if action == "cancelled":
+                await live.driven.finished.wait()
+            else:
+                await self.wait_for_change(orchestration_id, after_seq=record.last_seq, timeout_seconds=10.0)
+                session.coordinator.let_go(orchestration_id)
+                await self.storage.release_lease(live.driven.lease)
+
+    def _coordinating(self, live: _Live) -> Any:
+        """Return the coordinator that drives an orchestration of this object."""
+        identifier = live.record.orchestration_id
+        for session in self._world.sessions:
+            if identifier in session.coordinator.driven:
+                return session.coordinator
+        raise OrchestrationNotFoundError(identifier)
+
+    # What is known without asking storage
+
+    def get_orchestration_status(self, orchestration_id: OrchestrationId) -> dict[str, Any]:
+        """Return the status of an orchestration this object drives or drove, as committed. A plain call.
+
+        Raises:
+            OrchestrationNotFoundError: This object knows none of that id; `load_status` asks the storage.
+        """
+        live = self._live.get(orchestration_id)
+        if live is not None:
+            return self._status_of(live)
+        if orchestration_id in self._ended:
+            return dict(self._ended[orchestration_id])
+        raise OrchestrationNotFoundError(orchestration_id)
+
+    def _status_of(self, live: _Live) -> dict[str, Any]:
+        driven = live.driven
+        return status_document(
+            live.record,
+            summary=driven.summary,
+            running=list(driven.running),
+            errors=driven.errors,
+            last_seq=driven.last_seq,
+            now_us=self._clock.now_us(),
+            is_orphaned=False,
+        )
+
+    def get_performance_metrics(self) -> dict[str, Any]:
+        """Return the metrics of the orchestrations this object drives and drove. A plain call."""
+        summaries = [*self._tally, *(live.driven.summary for live in self._live.values())]
+        document: dict[str, Any] = dict(totals_document(add_up(summaries)))
+        if self.options.enable_resource_monitoring:
+            document["process"] = sample_process()
+        return document
+
+    # Orchestrating from inside an attempt
+
+    def _refuse_loops(self, goal: str) -> None:
+        """Refuse a goal that an enclosing attempt is already working on, and nesting without end.
+
+        Raises:
+            NestedOrchestrationError: One of the two.
+        """
+        goals = [enclosing for storage, enclosing in enclosing_goals.get() if storage is self.storage]
+        limit = self.options.limits.max_nesting
+        if goal in goals or len(goals) > limit:
+            raise NestedOrchestrationError(goal, len(goals), limit)
+
+    @contextmanager
+    def _lent_slot(self, session: Session) -> Iterator[None]:
+        """Lend the slot of the attempt this code runs in, which only waits from now on, to what it waits for."""
+        if not any(storage is self.storage for storage, _ in enclosing_goals.get()):
+            yield
+            return
+        with session.coordinator.lend_slot():
+            yield
+
+
+class _Live:
+    """An orchestration this object drives, with what only this object knows of it."""
+
+    __slots__ = ("driven", "plan", "planning_seconds", "record", "warnings")
+
+    def __init__(
+        self,
+        record: OrchestrationRecord,
+        driven: Driven,
+        warnings: list[str],
+        plan: Plan | None,
+        planning_seconds: float,
+    ) -> None:
+        self.record = record
+        self.driven = driven
+        self.warnings = warnings
+        self.plan = plan
+        self.planning_seconds = planning_seconds
+
+
+def _mode(value: OrchestrationMode | str | None) -> OrchestrationMode | None:
+    """Return a mode given by member, name or value.
+
+    Raises:
+        InvalidArgumentError: There is no such mode.
+    """
+    if value is None:
+        return None
+    try:
+        return OrchestrationMode(value)
+    except ValueError:
+        names = ", ".join(mode.name for mode in OrchestrationMode)
+        raise InvalidArgumentError("mode", value, f"one of {names}") from None

@@ -1,0 +1,242 @@
+"""The documents callers read: the status of an orchestration and the result of one that has ended.
+
+May import: orchestration.{clock, dag, metrics, models, ports}, orchestration.engine.state, stdlib.
+
+Keys are promises (`docs/` and the contract name them). A status is made from a record alone, never from the journal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from orchestration.clock import to_iso
+from orchestration.dag import TaskDAG
+from orchestration.engine.state import State
+from orchestration.metrics import measure
+from orchestration.models import (
+    SETTLED,
+    ErrorRecord,
+    Json,
+    JsonObject,
+    OrchestrationStatus,
+    TaskEdge,
+    TaskId,
+    TaskStatus,
+)
+from orchestration.ports import OrchestrationRecord, Summary, Thought
+
+ERRORS_SHOWN = 20
+"""Failed tasks a status lists; the rest are counted, and paged through as tasks."""
+
+
+def status_document(
+    record: OrchestrationRecord,
+    *,
+    summary: Summary,
+    running: list[TaskId],
+    errors: Mapping[TaskId, ErrorRecord],
+    last_seq: int,
+    now_us: int,
+    is_orphaned: bool,
+) -> dict[str, Any]:
+    """Return an orchestration's status.
+
+    Args:
+        record: What storage knows of it.
+        summary: How it stands; of a live one more recent than the record's.
+        running: Ids of the running tasks.
+        errors: Why tasks failed for good.
+        last_seq: Of the last committed event.
+        now_us: Wall time in microseconds since the epoch.
+        is_orphaned: Whether it is unfinished and nobody drives it.
+    """
+    has_ended = summary.state.is_terminal
+    settled = sum(summary.counts.get(status, 0) for status in SETTLED)
+    end_us = summary.finished_at_us if has_ended else now_us
+    started = summary.started_at_us or record.created_at_us
+    return {
+        "orchestration_id": record.orchestration_id,
+        "dag_id": record.dag_id,
+        "plan_id": record.plan_id,
+        "goal": record.goal,
+        "mode": record.mode.value,
+        "state": summary.state.value,
+        "orphaned": is_orphaned,
+        "driven_by": None if has_ended or is_orphaned or record.holder is None else str(record.holder),
+        "total_tasks": summary.total_tasks,
+        "counts": {
+            status.value: summary.counts[status] for status in TaskStatus if summary.counts.get(status)
+        },
+        "progress_percentage": 100.0 * settled / summary.total_tasks if summary.total_tasks else 100.0,
+        "current_running_tasks": running,
+        "estimated_completion_time": 0.0 if has_ended else summary.remaining_seconds,
+        "revision": summary.revision,
+        "attempts": summary.attempts,
+        "cost": summary.cost,
+        "created_at": to_iso(record.created_at_us),
+        "started_at": to_iso(summary.started_at_us),
+        "finished_at": to_iso(summary.finished_at_us),
+        "elapsed_seconds": max(0, (end_us or now_us) - started) / 1_000_000,
+        "parallel_efficiency": summary.parallel_efficiency,
+        "errors": errors_document(dict(list(errors.items())[:ERRORS_SHOWN])),
+        "last_seq": last_seq,
+    }
+
+
+def errors_document(errors: Mapping[TaskId, ErrorRecord]) -> JsonObject:
+    """Return errors by task as JSON."""
+    return {
+        task_id: {
+            "code": error.code,
+            "message": error.message,
+            "retryable": error.retryable,
+            "attempt": error.attempt,
+            "system": error.system,
+        }
+        for task_id, error in errors.items()
+    }
+
+
+def result_document(
+    state: State,
+    *,
+    goal: str,
+    results: Results,
+    concurrency: int,
+    planning_seconds: float,
+    total_seconds: float,
+    warnings: list[str],
+    plan: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the result of an orchestration, as far as it has come.
+
+    Args:
+        state: Its state.
+        goal: What it was for.
+        results: Its outputs.
+        concurrency: How many attempts could run at once.
+        planning_seconds: How long the plan took to make.
+        total_seconds: From the call to the result, planning included.
+        warnings: What the caller should know of how it was set up.
+        plan: How the DAG came about, when it was planned.
+    """
+    measured = measure(state, concurrency)
+    failed = {
+        task_id: task.error
+        for task_id, task in state.tasks.items()
+        if task.status is TaskStatus.FAILED and task.error is not None
+    }
+    document: dict[str, Any] = {
+        "success": state.status is OrchestrationStatus.COMPLETED,
+        "orchestration_id": state.orchestration_id,
+        "state": state.status.value,
+        "mode": state.mode.value,
+        "goal": goal,
+        "total_tasks": state.total_tasks,
+        "dag": final_dag(state),
+        "results": results,
+        "errors": errors_document(failed),
+        "warnings": [*warnings, *state.warnings],
+        "performance_metrics": {
+            "total_orchestration_time": total_seconds,
+            "planning_time": planning_seconds,
+            "execution_time": measured.makespan_seconds,
+            "makespan_seconds": measured.makespan_seconds,
+            "work_seconds": measured.work_seconds,
+            "critical_path_seconds": measured.critical_path_seconds,
+            "critical_path": list(measured.critical_path),
+            "speedup": measured.speedup,
+            "parallel_efficiency": measured.parallel_efficiency,
+            "concurrency": measured.concurrency,
+            "tasks_completed": state.counts.get(TaskStatus.COMPLETED, 0),
+            "tasks_failed": state.counts.get(TaskStatus.FAILED, 0),
+            "tasks_skipped": state.counts.get(TaskStatus.SKIPPED, 0),
+            "attempts": state.attempts,
+            "cost": state.cost,
+        },
+        "completed_at": to_iso(state.finished_at_us),
+    }
+    if plan is not None:
+        document["plan"] = dict(plan)
+    return document
+
+
+def plan_document(
+    planner: str, thinking_server: str, thoughts: Sequence[Thought], notes: Sequence[str]
+) -> dict[str, Any]:
+    """Return how a plan came about."""
+    return {
+        "planner": planner,
+        "thinking_server": thinking_server,
+        "thoughts": [thought_document(thought) for thought in thoughts],
+        "notes": list(notes),
+    }
+
+
+def thought_document(thought: Thought) -> JsonObject:
+    """Return a thought without what it does not say."""
+    document: JsonObject = {"number": thought.number, "text": thought.text}
+    if thought.revises is not None:
+        document["revises"] = thought.revises
+    if thought.branch is not None:
+        document["branch"], document["branch_from"] = thought.branch, thought.branch_from
+    return document
+
+
+def final_dag(state: State) -> TaskDAG:
+    """Return the graph as it stands: alternatives spliced in, every task with its present status."""
+    dag = TaskDAG(state.dag.dag_id, state.dag.goal, metadata=state.dag.metadata)
+    for task in state.tasks.values():
+        dag.add_task(task.node)
+    for task in state.tasks.values():
+        for edge in task.outgoing:
+            dag.add_dependency(_moved(edge.edge, edge.source))
+    original = {
+        (edge.source_task_id, edge.target_task_id): index for index, edge in enumerate(state.dag.edges)
+    }
+    dag.edges.sort(key=lambda edge: original.get((edge.source_task_id, edge.target_task_id), len(original)))
+    return dag.with_statuses({task_id: task.status for task_id, task in state.tasks.items()})
+
+
+def _moved(edge: TaskEdge, source: TaskId) -> TaskEdge:
+    """Return the edge with its present upstream end."""
+    return edge if edge.source_task_id == source else replace(edge, source_task_id=source)
+
+
+class Results(Mapping[TaskId, Json]):
+    """Outputs per completed task, read from storage when they are asked for and fresh each time.
+
+    Args:
+        task_ids: Tasks that have an output, in the order of the DAG.
+        load: Reads one output as JSON text.
+        at_hand: Outputs that need no reading.
+    """
+
+    def __init__(
+        self,
+        task_ids: list[TaskId],
+        load: Callable[[TaskId], bytes],
+        at_hand: Mapping[TaskId, bytes] | None = None,
+    ) -> None:
+        self._task_ids = dict.fromkeys(task_ids)
+        self._load = load
+        self._at_hand = dict(at_hand or {})
+
+    def __getitem__(self, task_id: TaskId) -> Json:
+        if task_id not in self._task_ids:
+            raise KeyError(task_id)
+        text = self._at_hand.get(task_id)
+        value: Json = json.loads(self._load(task_id) if text is None else text)
+        return value
+
+    def __iter__(self) -> Iterator[TaskId]:
+        return iter(self._task_ids)
+
+    def __len__(self) -> int:
+        return len(self._task_ids)
+
+    def __repr__(self) -> str:
+        return f"Results({', '.join(self._task_ids)})"

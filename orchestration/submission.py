@@ -1,0 +1,148 @@
+"""Turns a DAG a caller hands over into a new orchestration: validated, routed, and ready to be stored.
+
+May import: orchestration.{dag, dag_file, errors, models, options, ports, validation, systems}, orchestration.engine.*,
+orchestration.execution.views, stdlib.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from pydantic_core import to_jsonable_python
+
+from orchestration.dag import TaskDAG
+from orchestration.dag_file import dag_to_json
+from orchestration.engine.events import OrchestrationSubmitted, Recorded
+from orchestration.engine.inputs import TaskDefaults
+from orchestration.engine.scheduler import AdaptiveTaskScheduler, SlotPool
+from orchestration.engine.state import State, replay
+from orchestration.errors import InvalidArgumentError
+from orchestration.execution.views import row_of, summary_of
+from orchestration.models import Json, OrchestrationId, OrchestrationMode, PlanId, TaskStatus
+from orchestration.options import OrchestratorOptions
+from orchestration.ports import DriverIdentity, NewOrchestration
+from orchestration.systems.registry import SystemRegistry
+from orchestration.systems.router import route
+from orchestration.validation import normalized
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_MAX_KEY_CHARS = 200
+_MAX_BASE_CHARS = 60
+"""Of the speaking part of an id: long enough to tell, short enough to type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A DAG and how it is to be run."""
+
+    dag: TaskDAG
+    mode: OrchestrationMode
+    context: Mapping[str, Json]
+    goal: str
+    key: str | None = None
+    plan_id: PlanId | None = None
+    orchestration_id: OrchestrationId | None = None
+    can_replan: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A new orchestration, and the state it begins in."""
+
+    new: NewOrchestration
+    state: State
+    warnings: list[str]
+
+
+async def prepare(
+    submission: Submission,
+    registry: SystemRegistry,
+    options: OrchestratorOptions,
+    holder: DriverIdentity,
+    now_us: int,
+) -> Prepared:
+    """Check everything about a submission; nothing is stored or started.
+
+    Raises:
+        InvalidDagError: The DAG has mistakes; all of them are listed.
+        UnroutableTaskError: Nothing could run some of the tasks.
+        InvalidArgumentError: The id, the key or the context can't be used.
+    """
+    _check_names(submission)
+    dag = normalized(_fresh(submission.dag), options.limits)
+    if submission.goal and not dag.goal:
+        dag.goal = submission.goal
+    routing = await route(dag, registry)
+    for task_id, tool in routing.tools.items():
+        if tool is not None and dag.nodes[task_id].tool != tool:
+            dag.nodes[task_id] = replace(dag.nodes[task_id], tool=tool)
+    dag_json = dag_to_json(dag)
+    dag_sha256 = hashlib.sha256(dag_json).hexdigest()
+    context = _plain(submission.context)
+    submitted = OrchestrationSubmitted(
+        dag_sha256=dag_sha256,
+        mode=submission.mode,
+        context=context,
+        routes=dict(routing.routes),
+        defaults=TaskDefaults(
+            max_retries=options.max_retries,
+            backoff_factor=options.backoff_factor,
+            timeout_seconds=options.task_timeout_seconds,
+        ),
+        can_replan=submission.can_replan,
+    )
+    state = replay("", dag, [Recorded(orchestration_id="", seq=1, at_us=now_us, event=submitted)])
+    request = {"dag": dag_sha256, "mode": submission.mode.value, "context": context, "goal": submission.goal}
+    new = NewOrchestration(
+        base_id=base_id(dag.dag_id or submission.goal),
+        orchestration_id=submission.orchestration_id,
+        key=submission.key,
+        request_sha256=hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest(),
+        goal=submission.goal or dag.goal,
+        mode=submission.mode,
+        dag_id=dag.dag_id,
+        dag_json=dag_json,
+        dag_sha256=dag_sha256,
+        plan_id=submission.plan_id,
+        created_at_us=now_us,
+        holder=holder,
+        first_events=[submitted],
+        tasks=[row_of(task) for task in state.tasks.values()],
+        summary=summary_of(state, AdaptiveTaskScheduler(SlotPool(options.concurrency))),
+    )
+    return Prepared(new, state, list(routing.warnings))
+
+
+def base_id(text: str) -> str:
+    """Return the speaking part of an id made of any text: lower-case letters, digits and single dashes."""
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return slug[:_MAX_BASE_CHARS].rstrip("-") or "orchestration"
+
+
+def _fresh(dag: TaskDAG) -> TaskDAG:
+    """Return a copy in which no task has begun."""
+    return dag.with_statuses(dict.fromkeys(dag.nodes, TaskStatus.PENDING))
+
+
+def _check_names(submission: Submission) -> None:
+    chosen = submission.orchestration_id
+    if chosen is not None and not _ID.fullmatch(chosen):
+        expected = "a letter or digit, then letters, digits, `_` and `-`, at most 100 characters"
+        raise InvalidArgumentError("orchestration_id", chosen, expected)
+    key = submission.key
+    if key is not None and not 0 < len(key) <= _MAX_KEY_CHARS:
+        raise InvalidArgumentError("key", key, f"1 to {_MAX_KEY_CHARS} characters")
+
+
+def _plain(context: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the context as JSON, so that it is the same live and after a restart."""
+    try:
+        plain = json.loads(json.dumps(to_jsonable_python(dict(context)), allow_nan=False))
+    except (ValueError, TypeError) as exc:
+        raise InvalidArgumentError("context", context, f"an object that JSON can hold ({exc})") from exc
+    assert isinstance(plain, dict), "made from a mapping"
+    return plain
