@@ -153,6 +153,8 @@ def _cel() -> Any:
 
     The package's `__init__` imports a whole command line (200 ms); the extension needs 10 ms and none of it.
     """
+    if (loaded := sys.modules.get("cel.cel")) is not None:
+        return loaded
     spec = importlib.util.find_spec("cel")
     suffixes = tuple(importlib.machinery.EXTENSION_SUFFIXES)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
@@ -160,7 +162,9 @@ def _cel() -> Any:
             if path.name.endswith(suffixes):
                 inner = importlib.util.spec_from_file_location("cel.cel", path)
                 if inner is not None and inner.loader is not None:
-                    module = sys.modules.get("cel.cel") or importlib.util.module_from_spec(inner)
+                    # Under its own name, once: a program that also imports `cel` would load it a second time,
+                    # and the extension panics then.
+                    module = sys.modules["cel.cel"] = importlib.util.module_from_spec(inner)
                     inner.loader.exec_module(module)
                     return module
     return importlib.import_module("cel")
