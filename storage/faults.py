@@ -33,10 +33,11 @@ _UNAVAILABLE: dict[str, tuple[str, str]] = {
     ),
     "SQLITE_NOMEM": ("there is not enough memory", "free some memory and repeat."),
 }
+CANT_OPEN_FIX = _UNAVAILABLE["SQLITE_CANTOPEN"][1]
+FOREIGN_FIX = "choose another file with --database; this one was left as it is."
 _DAMAGED = (
     "restore a backup, or move the file away to start afresh; `advanced-orchestration doctor` says more."
 )
-_FOREIGN = "choose another file with --database; this one was left as it is."
 
 
 class FileGoneError(Exception):
@@ -62,9 +63,6 @@ def translate(database: str, error: Exception, *, busy_timeout_seconds: float) -
             )
         case sqlite3.Error() if getattr(error, "sqlite_errorname", None):
             return _translate_code(database, error, busy_timeout_seconds)
-        case OSError():
-            reason = f"its file can't be used ({error.strerror or error})"
-            return StorageUnavailableError(database, reason, _UNAVAILABLE["SQLITE_CANTOPEN"][1])
     return None
 
 
@@ -78,7 +76,7 @@ def _translate_code(database: str, error: sqlite3.Error, busy_timeout_seconds: f
             "wait until that process has finished, or end it, and repeat.",
         )
     if primary == "SQLITE_NOTADB":
-        return CorruptRecordError(database, "the file is not a SQLite database", _FOREIGN)
+        return CorruptRecordError(database, "the file is not a SQLite database", FOREIGN_FIX)
     if primary == "SQLITE_CORRUPT":
         return CorruptRecordError(database, f"the file is damaged ({error})", _DAMAGED)
     if primary == "SQLITE_ERROR" and str(error).startswith(("no such table", "no such column")):

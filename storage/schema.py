@@ -18,6 +18,7 @@ from importlib import resources
 from pathlib import Path
 
 from orchestration.errors import CorruptRecordError, SchemaVersionError, StorageUnavailableError
+from storage.faults import CANT_OPEN_FIX, FOREIGN_FIX
 
 APPLICATION_ID = 0x41544F31
 """`ATO1`, in the header of every database of this program; `file` and SQLite show it."""
@@ -55,11 +56,15 @@ def look(path: Path, location: str) -> None:
     The check opens it for reading only: closing an ordinary connection would tidy up after the file's real
     owner.
     """
-    _create_file(path)
+    try:
+        _create_file(path)
+    except OSError as error:
+        reason = f"its file can't be used ({error.strerror or error})"
+        raise StorageUnavailableError(location, reason, CANT_OPEN_FIX) from error
     if path.stat().st_size == 0:
         return
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
             inspect(database, location)
     except sqlite3.OperationalError as error:
         if not error.sqlite_errorname.startswith("SQLITE_CANTOPEN"):
@@ -82,7 +87,7 @@ def inspect(database: sqlite3.Connection, location: str) -> int:
             raise CorruptRecordError(
                 location,
                 "the file is a database of another program",
-                "choose another file with --database; this one was left as it is.",
+                FOREIGN_FIX,
             )
     if version > len(migrations()):
         raise SchemaVersionError(

@@ -11,8 +11,8 @@ words.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ import anyio
 import anyio.to_thread
 
 from orchestration.engine.events import Recorded
-from orchestration.errors import StorageError, TaskNotFoundError
+from orchestration.errors import TaskNotFoundError
 from orchestration.models import OrchestrationId, OrchestrationStatus, PlanId, TaskId, TaskStatus
 from orchestration.ports import (
     Commit,
@@ -80,7 +80,7 @@ class SqliteStorage:
             raise ValueError(f"synchronous is {synchronous!r}; expected NORMAL or FULL.")
         if not busy_timeout_seconds >= 0:
             raise ValueError(f"busy_timeout_seconds is {busy_timeout_seconds!r}; expected 0 or more.")
-        self._path = Path(path).expanduser()
+        self._path = Path(path).expanduser().absolute()
         self._synchronous = synchronous
         self._busy_timeout_seconds = busy_timeout_seconds
         self._opened: _Opened | None = None
@@ -211,14 +211,10 @@ class SqliteStorage:
 
     def load_output_blocking(self, orchestration_id: OrchestrationId, task_id: TaskId) -> bytes:
         """Return one output, over a connection of its own; see `Storage.load_output_blocking`."""
-        try:
-            uri = f"{self._path.absolute().as_uri()}?mode=ro"
+        with self._faults_told():
+            uri = f"{self._path.as_uri()}?mode=ro"
             with closing(sqlite3.connect(uri, uri=True, timeout=self._busy_timeout_seconds)) as database:
                 found = reads.load_outputs(database, orchestration_id, [task_id])
-        except Exception as error:
-            if (told := self._told(error)) is None:
-                raise
-            raise told from error
         if task_id not in found:
             raise TaskNotFoundError(orchestration_id, task_id)
         return found[task_id]
@@ -231,32 +227,20 @@ class SqliteStorage:
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         opened = self._opened or await self._ready()
-        try:
+        with self._faults_told():
             return await opened.reader.call(work)
-        except Exception as error:
-            if (told := self._told(error)) is None:
-                raise
-            raise told from error
 
     async def _write(self, work: Callable[[sqlite3.Connection], T], *, full: bool = False) -> T:
         opened = self._opened or await self._ready()
         transaction = opened.transaction
-        try:
+        with self._faults_told():
             return await opened.writer.call(lambda database: transaction.run(database, work, full=full))
-        except Exception as error:
-            if (told := self._told(error)) is None:
-                raise
-            raise told from error
 
     async def _ready(self) -> _Opened:
         async with self._opening:
             if self._opened is None:
-                try:
+                with self._faults_told():
                     self._opened = await self._open()
-                except Exception as error:
-                    if (told := self._told(error)) is None:
-                        raise
-                    raise told from error
             return self._opened
 
     async def _open(self) -> _Opened:
@@ -281,8 +265,15 @@ class SqliteStorage:
             database.execute(f"PRAGMA {pragma}")
         return WriteTransaction(self._path, synchronous=self._synchronous)
 
-    def _told(self, error: Exception) -> StorageError | None:
-        return translate(self.location, error, busy_timeout_seconds=self._busy_timeout_seconds)
+    @contextmanager
+    def _faults_told(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            told = translate(self.location, error, busy_timeout_seconds=self._busy_timeout_seconds)
+            if told is None:
+                raise
+            raise told from error
 
 
 def _prepare_reader(database: sqlite3.Connection) -> None:

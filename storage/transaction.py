@@ -57,6 +57,6 @@ class WriteTransaction:
     def _identity(self) -> tuple[int, int]:
         try:
             found = os.stat(self._path)  # noqa: PTH116  (half the time of Path.stat, once per commit)
-        except FileNotFoundError:
+        except OSError:
             raise FileGoneError from None
         return found.st_dev, found.st_ino

@@ -190,12 +190,15 @@ class MemoryStorage:
         ends: dict[OrchestrationId, int] = {}
         for commit in commits:
             lease = commit.lease
-            record = self._stored(lease.orchestration_id).record
-            if lease.token != record.token:
-                raise StaleFencingTokenError(lease.orchestration_id, lease.token, record.token)
-            last_seq = ends.get(lease.orchestration_id, record.last_seq)
+            stored = self._stored(lease.orchestration_id)
+            if lease.token != stored.record.token:
+                raise StaleFencingTokenError(lease.orchestration_id, lease.token, stored.record.token)
+            last_seq = ends.get(lease.orchestration_id, stored.record.last_seq)
             check_sequence(commit, last_seq)
             ends[lease.orchestration_id] = last_seq + len(commit.events)
+            for output in commit.outputs:
+                if output.task_id not in stored.tasks and not _has_row(commits, commit.lease, output.task_id):
+                    raise ValueError("A commit has the output of a task that has no row.")
         for commit in commits:
             self._apply(commit)
 
@@ -298,6 +301,16 @@ class MemoryStorage:
         last = self._last_numbers[kind, base_id]
         new_id, self._last_numbers[kind, base_id] = next_free_id(base_id, last, taken.__contains__)
         return new_id
+
+
+def _has_row(commits: Sequence[Commit], lease: Lease, task_id: TaskId) -> bool:
+    """Whether the batch itself brings the task's row."""
+    return any(
+        row.task_id == task_id
+        for commit in commits
+        if commit.lease.orchestration_id == lease.orchestration_id
+        for row in commit.tasks
+    )
 
 
 def _page(items: list[T], offset: int, limit: int) -> list[T]:
