@@ -78,7 +78,7 @@ class McpSettings(McpServerSpec):
 
 SystemSettings: TypeAlias = FunctionSettings | CommandSettings | McpSettings
 
-KINDS: Mapping[str, type[BaseModel]] = {
+KINDS: Mapping[str, type[FunctionSettings] | type[CommandSettings] | type[McpSettings]] = {
     "command": CommandSettings,
     "function": FunctionSettings,
     "mcp": McpSettings,
@@ -139,7 +139,7 @@ def _name_problem(place: str, name: str) -> Problem | None:
 
 def _model(
     document: Document, path: KeyPath, value: Mapping[str, Any], problems: list[Problem]
-) -> type[BaseModel] | None:
+) -> type[FunctionSettings] | type[CommandSettings] | type[McpSettings] | None:
     """Return the model of the system's kind; None after adding a problem."""
     here = (*path, "kind")
     kind = value.get("kind")

@@ -87,8 +87,7 @@ def test_the_standard_level_decides_what_is_logged(caplog: pytest.LogCaptureFixt
 
 
 def test_logs_are_json_lines_where_nobody_watches() -> None:
-    """Off a terminal each line is one JSON object with time, level and fields; a traceback stays in its line.
-    """
+    """Off a terminal each line is one JSON object with time, level and fields; a traceback stays in its line."""
     stream = io.StringIO()
     configure("INFO", stream=stream)
 

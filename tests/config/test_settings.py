@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from orchestration.options import OrchestratorOptions
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the platform's user folders a home of their own, and stand in another folder."""
     monkeypatch.setattr(settings_module, "user_config_folder", lambda: tmp_path / "config")
     monkeypatch.setattr(settings_module, "user_data_folder", lambda: tmp_path / "data")

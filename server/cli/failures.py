@@ -1,0 +1,67 @@
+"""How a command that could not be carried out says so: exit code, words on stderr, or one JSON document on
+stdout.
+
+May import: server.cli.*, orchestration.errors, orchestration.logs (late), stdlib.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestration.errors import AttemptError, OrchestrationError, ProblemsError
+from server.cli.output import Output
+from server.cli.parser import BAD_INPUT, FAILED, UsageError
+
+
+def report(error: Exception, output: Output) -> int:
+    """Tell what went wrong and return the exit code.
+
+    A refusal is told in its own words. Anything else is a bug of this program: it goes to the log with its
+    traceback.
+    """
+    found = _unwrapped(error)
+    if not isinstance(found, OrchestrationError | UsageError):
+        from orchestration.logs import get_logger
+
+        get_logger().error("The command failed unexpectedly", operation="COMMAND_FAILED", exc_info=found)
+    if output.is_json:
+        output.document({"error": _document(found)})
+    else:
+        if isinstance(found, UsageError) and found.usage:
+            output.note(found.usage)
+        output.note(f"error: {_message(found)}")
+    if isinstance(found, AttemptError) or not isinstance(found, OrchestrationError | UsageError):
+        return FAILED
+    return BAD_INPUT
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """Return the error a group of one stands for, or the first in it that was raised on purpose."""
+    while isinstance(error, BaseExceptionGroup):
+        meant, _ = error.split(OrchestrationError)
+        error = (meant or error).exceptions[0]
+    return error
+
+
+def _document(error: BaseException) -> dict[str, Any]:
+    document: dict[str, Any] = {"code": _code(error), "message": _message(error)}
+    if isinstance(error, ProblemsError):
+        document["problems"] = [
+            {"path": problem.path, "message": problem.message, "fix": problem.fix}
+            for problem in error.problems
+        ]
+    if isinstance(error, OrchestrationError):
+        document["retryable"] = error.retryable
+    return document
+
+
+def _code(error: BaseException) -> str:
+    if isinstance(error, OrchestrationError):
+        return error.code
+    return "usage" if isinstance(error, UsageError) else "internal_error"
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, OrchestrationError | UsageError):
+        return str(error)
+    return f"{type(error).__name__}: {error}. This is a bug; please report it with the log lines above."

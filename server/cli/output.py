@@ -1,0 +1,143 @@
+"""What a command writes: one JSON document or text on stdout, notes for people on stderr.
+
+May import: server.cli.*, rich (late, on a terminal only), stdlib.
+
+A reader that goes away (`| head`) ends nothing and is told nothing: from then on stdout is mute, and the
+command finishes with its own exit code.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+
+class Output:
+    """Where a command's answer goes.
+
+    Args:
+        is_json: Whether the answer is one JSON document.
+    """
+
+    def __init__(self, *, is_json: bool = False) -> None:
+        self.is_json = is_json
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # A file name may hold bytes no encoding has; a message about it must not fail for that.
+                stream.reconfigure(errors="backslashreplace")
+
+    def document(self, value: Any) -> None:
+        """Write the answer as JSON: indented for a person's eyes, on one line for a program."""
+        indent = 2 if sys.stdout.isatty() else None
+        self._write(json.dumps(value, ensure_ascii=False, indent=indent, default=str))
+
+    def line(self, text: str = "") -> None:
+        """Write a line of the answer for people."""
+        self._write(text)
+
+    def raw(self, text: str) -> None:
+        """Write a text as it is; a line break is added where it ends without one."""
+        self._write(text.removesuffix("\n"))
+
+    def note(self, text: str) -> None:
+        """Write a line on stderr: something worth knowing that is not the answer."""
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except BrokenPipeError:
+            _silence(sys.stderr)
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[object]], empty: str = "") -> None:
+        """Write rows under headings: a drawn table on a terminal, aligned columns elsewhere.
+
+        Args:
+            headings: One per column.
+            rows: The cells; None is shown empty.
+            empty: The line to write instead when there are no rows.
+        """
+        if not rows:
+            if empty:
+                self.line(empty)
+            return
+        cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+        if sys.stdout.isatty():
+            self._draw(headings, cells)
+            return
+        widths = [max(len(row[column]) for row in (headings, *cells)) for column in range(len(headings))]
+        for row in ([heading.upper() for heading in headings], *cells):
+            self.line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    def fields(self, pairs: Mapping[str, object]) -> None:
+        """Write names and values, one pair a line; what is None is left out."""
+        shown = {name: value for name, value in pairs.items() if value is not None}
+        width = max((len(name) for name in shown), default=0) + 1
+        for name, value in shown.items():
+            self.line(f"{name + ':':<{width}} {value}")
+
+    def _draw(self, headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False)
+        for row in cells:
+            table.add_row(*(Text(cell) for cell in row))
+        try:
+            Console().print(table)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _silence(sys.stdout)
+
+    def _write(self, text: str) -> None:
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            _silence(sys.stdout)
+
+
+def _silence(stream: TextIO) -> None:
+    """Lead a stream nobody reads any more to nowhere, so that neither we nor the interpreter's end stumble
+    over it.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration for people: `0.04 s`, `12.3 s`, `3 min 20 s`, `2 h 05 min`."""
+    if value is None:
+        return ""
+    if value < 1:
+        return f"{value:.2f} s"
+    if value < 60:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def percent(value: float | None) -> str:
+    """Return a share in [0, 1] for people."""
+    return "" if value is None else f"{value * 100:.0f} %"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def counts(found: Mapping[str, int]) -> str:
+    """Return counts per status on one line."""
+    return ", ".join(f"{count:,} {status}" for status, count in found.items() if count) or "no tasks"
+
+
+def clip(text: str, limit: int = 200) -> str:
+    """Return `text` on one line, in at most `limit` characters and without what a terminal would obey."""
+    line = " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"

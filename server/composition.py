@@ -1,0 +1,128 @@
+"""The composition root: settings become a storage, systems, a thinking server and an orchestrator. Nothing
+else wires.
+
+May import: config, orchestration, storage, stdlib. The command line and the MCP server both come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from config.settings import Settings, ThinkingCommand
+from config.systems_config import CommandSettings, FunctionSettings, McpSettings, SystemSettings
+from orchestration.clock import SystemClock
+from orchestration.errors import ConfigurationError, Problem
+from orchestration.ports import Storage, System, ThinkingServer
+from orchestration.reader import OrchestrationReader
+from storage import SqliteStorage
+
+if TYPE_CHECKING:
+    from orchestration.orchestrator import AdvancedTaskOrchestrator
+    from orchestration.planning.sequential_thinking import OpenThinking
+
+
+@asynccontextmanager
+async def open_orchestrator(settings: Settings) -> AsyncIterator[AdvancedTaskOrchestrator]:
+    """Open an orchestrator over the configured database and systems, and close it at the end.
+
+    Raises:
+        ConfigurationError: A function of the configuration can't be imported; lists every one.
+        StorageError: The database can't be opened.
+    """
+    async with make_orchestrator(settings) as orchestrator:
+        await orchestrator.storage.open()
+        yield orchestrator
+
+
+@asynccontextmanager
+async def open_reader(settings: Settings) -> AsyncIterator[OrchestrationReader]:
+    """Open what answers questions about the configured database, without its systems; creates no database.
+
+    Raises:
+        StorageError: The database can't be opened.
+    """
+    from orchestration.execution.memory_storage import MemoryStorage
+
+    storage: Storage = make_storage(settings) if settings.database.exists() else MemoryStorage()
+    try:
+        await storage.open()
+        yield OrchestrationReader(storage, settings.options, SystemClock())
+    finally:
+        await storage.aclose()
+
+
+def make_orchestrator(settings: Settings) -> AdvancedTaskOrchestrator:
+    """Return an orchestrator, not yet open.
+
+    Raises:
+        ConfigurationError: A function of the configuration can't be imported; lists every one.
+    """
+    from orchestration.factory import create_advanced_task_orchestrator
+
+    return create_advanced_task_orchestrator(
+        state_manager=make_storage(settings),
+        systems=make_systems(settings),
+        settings=settings.options,
+        thinking=make_thinking(settings.sequential_thinking),
+        playbook_folders=settings.playbook_folders,
+    )
+
+
+def make_storage(settings: Settings) -> SqliteStorage:
+    """Return the storage over the configured database file."""
+    return SqliteStorage(
+        settings.database, synchronous="FULL" if settings.synchronous == "full" else "NORMAL"
+    )
+
+
+def make_systems(settings: Settings) -> dict[str, System]:
+    """Return the configured systems by name.
+
+    Raises:
+        ConfigurationError: Some functions can't be imported; lists every one.
+    """
+    systems: dict[str, System] = {}
+    problems: list[Problem] = []
+    for name, spec in settings.systems.items():
+        try:
+            systems[name] = make_system(name, spec)
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
+    return systems
+
+
+def make_system(name: str, spec: SystemSettings) -> System:
+    """Return one system; it connects and starts when it is first needed.
+
+    Raises:
+        ConfigurationError: It has functions that can't be imported; lists every one.
+    """
+    if isinstance(spec, FunctionSettings):
+        from orchestration.systems.function import FunctionSystem
+
+        return FunctionSystem.from_import_strings(spec.functions, name, threads=spec.threads)
+    if isinstance(spec, CommandSettings):
+        from orchestration.systems.command import CommandSystem
+
+        return CommandSystem(spec.commands, name)
+    assert isinstance(spec, McpSettings)
+    from orchestration.systems.mcp import McpSystem
+
+    return McpSystem(spec, name)
+
+
+def make_thinking(command: ThinkingCommand | None) -> OpenThinking | None:
+    """Return what opens the Sequential Thinking server of a plan; None stands for the in-process one."""
+    if command is None:
+        return None
+
+    def start() -> AbstractAsyncContextManager[ThinkingServer]:
+        from orchestration.planning.sequential_thinking import thinking_process
+
+        return thinking_process((command.command, *command.args), env=command.env)
+
+    return start
