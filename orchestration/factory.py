@@ -1,4 +1,4 @@
-"""Puts an orchestrator together from what a caller has: collaborators, systems, settings. Reads no file, no environment.
+"""Puts an orchestrator together from what a caller has: collaborators, systems, settings. Reads no file.
 
 May import: all of orchestration, stdlib.
 """

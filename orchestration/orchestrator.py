@@ -39,9 +39,9 @@ from orchestration.execution.storage_rules import add_up
 from orchestration.metrics import totals_document
 from orchestration.models import Json, OrchestrationId, OrchestrationMode, OrchestrationStatus, PlanId
 from orchestration.options import OrchestratorOptions
+from orchestration.plan_store import load_plan, save_plan
 from orchestration.planning.decomposer import AdvancedTaskDecomposer
 from orchestration.planning.plan import Plan
-from orchestration.plan_store import load_plan, save_plan
 from orchestration.ports import Lease, Listener, OrchestrationRecord, Replanner, Storage, Summary
 from orchestration.reader import OrchestrationReader, is_orphaned
 from orchestration.reports import plan_document, status_document
@@ -429,7 +429,7 @@ class AdvancedTaskOrchestrator(OrchestrationReader):
     async def wait_for_change(
         self, orchestration_id: OrchestrationId, *, after_seq: int, timeout_seconds: float
     ) -> int:
-        """Return the seq of the last event as soon as it is over `after_seq`, the orchestration has ended, or time is up.
+        """Return the last event's seq as soon as it is over `after_seq`, the orchestration has ended, or time is up.
 
         Raises:
             OrchestrationNotFoundError: There is no such orchestration.

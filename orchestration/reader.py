@@ -1,7 +1,7 @@
 """Reads how orchestrations stand from storage, for any process: status, tasks, events, outputs, results, metrics.
 
-May import: orchestration.{clock, dag, dag_file, errors, metrics, models, options, ports, reports}, orchestration.engine,
-orchestration.execution.{identity, process_sample, recovery}, stdlib.
+May import: orchestration.{clock, dag, dag_file, errors, metrics, models, options, ports, reports},
+orchestration.engine.*, orchestration.execution.{identity, process_sample, recovery}, stdlib.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from orchestration.engine.scheduler import AdaptiveTaskScheduler, SlotPool
 from orchestration.engine.state import State, replay
 from orchestration.errors import InvalidArgumentError
 from orchestration.execution.views import row_of, summary_of
-from orchestration.models import Json, OrchestrationId, OrchestrationMode, PlanId, TaskStatus
+from orchestration.models import Json, OrchestrationId, OrchestrationMode, PlanId
 from orchestration.options import OrchestratorOptions
 from orchestration.ports import DriverIdentity, NewOrchestration
 from orchestration.systems.registry import SystemRegistry
@@ -73,7 +73,7 @@ async def prepare(
         InvalidArgumentError: The id, the key or the context can't be used.
     """
     _check_names(submission)
-    dag = normalized(_fresh(submission.dag), options.limits)
+    dag = normalized(submission.dag, options.limits)
     if submission.goal and not dag.goal:
         dag.goal = submission.goal
     routing = await route(dag, registry)
@@ -121,11 +121,6 @@ def base_id(text: str) -> str:
     """Return the speaking part of an id made of any text: lower-case letters, digits and single dashes."""
     slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     return slug[:_MAX_BASE_CHARS].rstrip("-") or "orchestration"
-
-
-def _fresh(dag: TaskDAG) -> TaskDAG:
-    """Return a copy in which no task has begun."""
-    return dag.with_statuses(dict.fromkeys(dag.nodes, TaskStatus.PENDING))
 
 
 def _check_names(submission: Submission) -> None:

@@ -40,7 +40,7 @@ def encode_output(task_id: TaskId, value: object, limits: Limits) -> tuple[Json,
             jsonable = value if isinstance(value, str | bool | int) else to_jsonable_python(value)
             text = _ENCODER.encode(jsonable).encode("utf-8")
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as exc:
-            message = f"The output, of type {type(value).__name__}, can't be JSON: {exc}. NaN and infinity can't either."
+            message = f"The output, of type {type(value).__name__}, can't be JSON: {exc}. NaN can't either."
             raise AttemptFailedError(message, "output_not_json", retryable=False) from exc
     if len(text) > limits.max_output_bytes:
         message = (

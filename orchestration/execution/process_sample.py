@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def sample_process() -> dict[str, float]:
-    """Return `memory_mb` (resident now; the peak where the platform tells no more) and `cpu_seconds` since the start."""
+    """Return `memory_mb` (resident now; the peak where the platform tells no more) and `cpu_seconds` so far."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])

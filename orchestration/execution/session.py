@@ -136,12 +136,12 @@ class Session:
             self._join()
         group, self._group = self._group, None
         unfinished = list(self.coordinator.driven.values())
+        is_cancelled = exc is not None and isinstance(exc, anyio.get_cancelled_exc_class())
         swallowed = False
         try:
             if group is not None:
                 group.cancel_scope.cancel()
                 # An exception of the body is not the group's: handing it over would wrap it in an ExceptionGroup.
-                is_cancelled = exc is not None and isinstance(exc, anyio.get_cancelled_exc_class())
                 details = (exc_type, exc, traceback) if is_cancelled else (None, None, None)
                 swallowed = bool(await group.__aexit__(*details))
         finally:
@@ -156,7 +156,7 @@ class Session:
                 self.coordinator.engine.drop(driven.lease.orchestration_id)
             self.coordinator.driven.clear()
             await self.world.registry.__aexit__(None, None, None)
-        return swallowed and exc is not None
+        return swallowed and is_cancelled
 
     def mirror(self, mirror: StateMirror, driven: Driven, status: Callable[[], Mapping[str, Any]]) -> None:
         """Send a collaborator the status whenever the orchestration's own state changes."""
