@@ -9,6 +9,7 @@ list for a `tuple`, an object for a model). Parameters without an annotation tak
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -149,15 +150,19 @@ class Signature:
 
 
 def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return evaluated annotations, or none where they can't be evaluated."""
+    """Return evaluated annotations; those that can't be evaluated stay text."""
     target = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
     target = inspect.unwrap(getattr(function, "func", target))  # a partial's annotations are its function's
-    try:
-        return typing.get_type_hints(
-            target.__init__ if inspect.isclass(target) else target, include_extras=True
-        )
-    except Exception:  # noqa: BLE001  (names only a type checker knows: such parameters take any value)
-        return {}
+    target = target.__init__ if inspect.isclass(target) else target
+    hints: dict[str, Any] = {}
+    for name, annotation in getattr(target, "__annotations__", {}).items():
+        alone = types.SimpleNamespace(__annotations__={name: annotation})
+        try:
+            scope = getattr(target, "__globals__", {})
+            hints.update(typing.get_type_hints(alone, globalns=scope, include_extras=True))
+        except Exception:  # noqa: BLE001  (evaluating may raise anything: a name only a type checker knows, say)
+            hints[name] = annotation
+    return hints
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any] | None:
