@@ -207,19 +207,24 @@ class NoFittingPlanError(DefinitionError):
     Args:
         goal: What was asked for.
         example: Tasks of the shape to send, filled in for this goal.
+        reasons: What was tried and why it was passed over, in sentences.
     """
 
     code = "no_fitting_plan"
 
-    def __init__(self, goal: str, example: Sequence[Mapping[str, object]]) -> None:
-        super().__init__(goal, example)
+    def __init__(
+        self, goal: str, example: Sequence[Mapping[str, object]], reasons: Sequence[str] = ()
+    ) -> None:
+        super().__init__(goal, example, reasons)
         self.goal = goal
         self.example = tuple(example)
+        self.reasons = tuple(reasons)
 
     def __str__(self) -> str:
         shown = self.goal if len(self.goal) <= 120 else self.goal[:119] + "…"
+        tried = "".join(f" {reason}" for reason in self.reasons)
         return (
-            f"No playbook fits the goal {shown!r} and no tasks were sent, so there is no plan. "
+            f"There is no plan for the goal {shown!r}: no playbook is used and no tasks were sent.{tried} "
             f"Fix: send `tasks` with the goal, for example {json.dumps(self.example, ensure_ascii=False)}"
         )
 

@@ -58,6 +58,7 @@ def read_caller_plan(
     edges: object = None,
     goal: str = "",
     dag_id: str | None = None,
+    upstreams: Sequence[TaskId] = (),
     limits: Limits = _DEFAULT_LIMITS,
 ) -> CallerPlan:
     """Make a DAG of a draft.
@@ -68,6 +69,7 @@ def read_caller_plan(
         edges: Edges beside the tasks' own `depends_on`.
         goal: What the whole is for.
         dag_id: Name of the DAG; made from the goal when absent.
+        upstreams: Tasks outside the draft that deliver to its roots, so that those may name them in `${…}`.
         limits: Bounds on the DAG.
 
     Raises:
@@ -76,21 +78,43 @@ def read_caller_plan(
     reading = _Reading(limits)
     document = reading.document(draft, edges)
     document |= {"dag_id": dag_id or slug(goal) or "plan", "goal": goal}
+    outside = _add_outside(document, upstreams)
     dag: TaskDAG | None = None
     try:
-        dag = parse_document(document)
+        dag = parse_document(document, limits)
         before = len(dag.edges)
         dag = normalized(dag, limits)
     except InvalidDagError as exc:
         reading.problems.extend(exc.problems)
+    else:
+        for edge in dag.edges[before:]:
+            if edge.source_task_id in outside:
+                reading.refuse(
+                    f"tasks[{edge.target_task_id}].arguments",
+                    f"name {edge.source_task_id!r}, whose output only the first tasks of the draft receive.",
+                    "Let the first task hand the value on.",
+                )
+            else:
+                joined = f"{edge.source_task_id} → {edge.target_task_id}"
+                reading.note("Dependencies added because arguments name the task", joined)
     if dag is None or reading.problems:
         raise InvalidDagError(_one_each(reading.problems))
-    for edge in dag.edges[before:]:
-        reading.note(
-            "Dependencies added because arguments name the task",
-            f"{edge.source_task_id} → {edge.target_task_id}",
-        )
+    for task_id in outside:
+        del dag.nodes[task_id]
+    dag.edges = [edge for edge in dag.edges if edge.source_task_id not in outside]
     return CallerPlan(dag, tuple(reading.said()), reading.delivers)
+
+
+def _add_outside(document: dict[str, Any], upstreams: Sequence[TaskId]) -> frozenset[TaskId]:
+    """Let tasks stand in a document for those outside it; returns their ids. A task of its own has precedence."""
+    own = {task["task_id"] for task in document["tasks"]}
+    outside = [task_id for task_id in upstreams if task_id not in own]
+    targets = {edge["target_task_id"] for edge in document["edges"]}
+    for task in document["tasks"] if outside else ():
+        if task["task_id"] not in targets and not task.get("depends_on"):
+            task["depends_on"] = outside
+    document["tasks"] = [*document["tasks"], *({"task_id": task_id} for task_id in outside)]
+    return frozenset(outside)
 
 
 def _one_each(problems: Sequence[Problem]) -> list[Problem]:
