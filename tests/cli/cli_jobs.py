@@ -1,0 +1,35 @@
+"""Functions the tested command line runs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+
+def double(number: int) -> int:
+    """Return twice the number."""
+    return 2 * number
+
+
+def note(path: str, text: str) -> str:
+    """Append a line to a file, so that anyone can count what really ran."""
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(f"{text}\n")
+    return text
+
+
+def wait_for(path: str) -> str:
+    """Return once a file exists."""
+    while not Path(path).exists():
+        time.sleep(0.01)
+    return path
+
+
+def fail(message: str) -> None:
+    """Raise something that repeating can't help."""
+    raise TypeError(message)
+
+
+def large(size: int) -> str:
+    """Return a text of `size` characters."""
+    return "x" * size

@@ -1,0 +1,85 @@
+"""Runs the real command in a subprocess, in a folder and a home of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+JOBS = Path(__file__).with_name("cli_jobs.py")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command wrote and returned."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on stdout; anything beside it fails the test."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """The command line, in one folder with one database."""
+
+    folder: Path
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """An environment in which nothing of the developer's own machine shows."""
+        kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        return {
+            **kept,
+            "HOME": str(self.folder),
+            "XDG_CONFIG_HOME": str(self.folder / ".config"),
+            "XDG_DATA_HOME": str(self.folder / ".local"),
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(JOBS.parent))),
+            "ADVANCED_ORCHESTRATION_CONFIG": str(self.folder / "config.yaml"),
+            "ADVANCED_ORCHESTRATION_DATABASE": str(self.folder / "state.db"),
+        }
+
+    def argv(self, *words: str) -> list[str]:
+        """Return the command as argv."""
+        return [sys.executable, "-m", "server", *words]
+
+    def __call__(self, *words: str, environ: Mapping[str, str] | None = None) -> Answer:
+        """Run a command to its end."""
+        ended = subprocess.run(
+            self.argv(*words),
+            cwd=self.folder,
+            env={**self.environ, **(environ or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        return Answer(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command and leave it running."""
+        return subprocess.Popen(
+            self.argv(*words),
+            cwd=self.folder,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file into the folder."""
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        return path
