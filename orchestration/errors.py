@@ -171,7 +171,9 @@ class InvalidArgumentError(DefinitionError):
     def __str__(self) -> str:
         shown = repr(self.value)
         shown = shown if len(shown) <= 120 else shown[:117] + "…"
-        return f"{self.field} is {shown}; expected {self.expected}." + (f" Fix: {self.fix}" if self.fix else "")
+        return f"{self.field} is {shown}; expected {self.expected}." + (
+            f" Fix: {self.fix}" if self.fix else ""
+        )
 
 
 class ConfigurationError(ProblemsError):
@@ -306,7 +308,9 @@ class InvalidTransitionError(StateError):
 
     def __str__(self) -> str:
         told = "".join(f"\n  {event!r}" for event in self.story)
-        return f"{self.subject} can't go from {self.start} to {self.finish}." + (f" Its story:{told}" if told else "")
+        return f"{self.subject} can't go from {self.start} to {self.finish}." + (
+            f" Its story:{told}" if told else ""
+        )
 
 
 class IdempotencyConflictError(StateError):
@@ -336,7 +340,9 @@ class NestedOrchestrationError(StateError):
 
     def __str__(self) -> str:
         if self.depth > self.limit:
-            return f"Orchestrations nest {self.depth} deep; the limit is {self.limit}. Fix: run the task itself."
+            return (
+                f"Orchestrations nest {self.depth} deep; the limit is {self.limit}. Fix: run the task itself."
+            )
         return (
             f"The goal {self.goal!r} is being orchestrated already by the task that asks for it. "
             "Fix: run the task itself instead of orchestrating it again."
@@ -362,7 +368,10 @@ class LeaseHeldError(LeaseError):
         self.orchestration_id, self.holder = orchestration_id, holder
 
     def __str__(self) -> str:
-        return f"Orchestration {self.orchestration_id!r} is driven by {self.holder}. Fix: wait for it, or end that process."
+        return (
+            f"Orchestration {self.orchestration_id!r} is driven by {self.holder}. "
+            "Fix: wait for it, or end that process."
+        )
 
 
 class StaleFencingTokenError(LeaseError):
@@ -376,8 +385,8 @@ class StaleFencingTokenError(LeaseError):
 
     def __str__(self) -> str:
         return (
-            f"A write to {self.orchestration_id!r} carried fencing token {self.presented}, but {self.current} is current: "
-            "another process took over."
+            f"A write to {self.orchestration_id!r} carried fencing token {self.presented}, but {self.current} is "
+            "current: another process took over."
         )
 
 
@@ -406,7 +415,7 @@ class AttemptFailedError(AttemptError):
         self,
         message: str,
         code: str = "task_failed",
-        retryable: bool = True,  # noqa: FBT001, FBT002  (args must mirror the constructor to pickle)
+        retryable: bool = True,
         retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(message, code, retryable, retry_after_seconds)

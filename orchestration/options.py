@@ -1,4 +1,4 @@
-"""The orchestrator's options: one frozen record with the built-in defaults. `config` makes one from files and environment.
+"""The orchestrator's options: one frozen record with the built-in defaults. `config` makes one from files.
 
 May import: orchestration.models, pydantic, stdlib.
 """

@@ -384,7 +384,7 @@ class Storage(Protocol):
     async def read_events(
         self, orchestration_id: OrchestrationId, *, after_seq: int = 0, limit: int = 1000
     ) -> list[Recorded]:
-        """Return up to `limit` journal entries with a seq over `after_seq`, in order; empty at the end or when unknown."""
+        """Return up to `limit` journal entries after `after_seq`, in order; empty at the end or when unknown."""
         ...
 
     async def load_tasks(
@@ -400,7 +400,7 @@ class Storage(Protocol):
         ...
 
     async def load_outputs(self, orchestration_id: OrchestrationId, task_ids: Sequence[TaskId]) -> dict[TaskId, bytes]:
-        """Return the outputs of those of the tasks that have one, as JSON in UTF-8, whether stored inline or by hash."""
+        """Return the outputs of those tasks that have one, as JSON in UTF-8, whether stored inline or by hash."""
         ...
 
     def load_output_blocking(self, orchestration_id: OrchestrationId, task_id: TaskId) -> bytes:

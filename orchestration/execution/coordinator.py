@@ -125,6 +125,8 @@ class ParallelCoordinator:
         self._armed_us = math.inf
         self._timer_scope: anyio.CancelScope | None = None
         self._timer_rest: anyio.Event | None = None
+        self._feeding = 0
+        self._fed: anyio.Event | None = None
 
     # What callers do
 
@@ -166,7 +168,8 @@ class ParallelCoordinator:
         queue = ListenerQueue(listener)
         driven.listeners.append(queue)
         assert self._group is not None, "a coordinator drives only while it runs"
-        self._group.start_soon(_feed, queue)
+        self._feeding += 1
+        self._group.start_soon(self._feed, queue)
 
     def post(self, item: Input, output: StoredOutput | None = None) -> None:
         """Put something into the inbox."""
@@ -218,6 +221,32 @@ class ParallelCoordinator:
             if key[0] == orchestration_id:
                 scope.cancel()
         driven.end(failure)
+
+    async def finish_feeding(self) -> None:
+        """Wait until the listeners of orchestrations that have ended were told everything."""
+        while self._feeding:
+            self._fed = anyio.Event()
+            await self._fed.wait()
+
+    async def _feed(self, queue: ListenerQueue) -> None:
+        """Hand a listener its events, one by one; its faults are logged and forgotten."""
+        try:
+            while queue.waiting or not queue.is_closed:
+                if not queue.waiting:
+                    queue.arrived = anyio.Event()
+                    await queue.arrived.wait()
+                    continue
+                recorded = queue.waiting.popleft()
+                try:
+                    answer = queue.listener(recorded)
+                    if answer is not None:
+                        await answer
+                except Exception as exc:  # noqa: BLE001  a listener is the caller's code; it must not end anything
+                    log.warning("A listener failed", operation="LISTENER_FAILED", reason=repr(exc))
+        finally:
+            self._feeding -= 1
+            if self._fed is not None:
+                self._fed.set()
 
     # The loop
 
@@ -476,21 +505,3 @@ class ParallelCoordinator:
             slots = peer.engine.scheduler.slots
             if peer is not self and slots.is_free and peer.engine.scheduler.is_hungry:
                 peer.post(SlotsFreed())
-
-
-async def _feed(queue: ListenerQueue) -> None:
-    """Hand a listener its events, one by one; its faults are logged and forgotten."""
-    while True:
-        if not queue.waiting:
-            if queue.is_closed:
-                return
-            queue.arrived = anyio.Event()
-            await queue.arrived.wait()
-            continue
-        recorded = queue.waiting.popleft()
-        try:
-            answer = queue.listener(recorded)
-            if answer is not None:
-                await answer
-        except Exception as exc:  # noqa: BLE001  a listener is the caller's code and must not end an orchestration
-            log.warning("A listener failed", operation="LISTENER_FAILED", reason=repr(exc))

@@ -138,8 +138,13 @@ class Session:
         unfinished = list(self.coordinator.driven.values())
         is_cancelled = exc is not None and isinstance(exc, anyio.get_cancelled_exc_class())
         swallowed = False
+        for driven in unfinished:
+            driven.end(OrchestrationInterruptedError(driven.lease.orchestration_id))
         try:
             if group is not None:
+                if not is_cancelled:
+                    with anyio.move_on_after(_CLOSING_SECONDS):
+                        await self.coordinator.finish_feeding()
                 group.cancel_scope.cancel()
                 # An exception of the body is not the group's: handing it over would wrap it in an ExceptionGroup.
                 details = (exc_type, exc, traceback) if is_cancelled else (None, None, None)
@@ -147,7 +152,6 @@ class Session:
         finally:
             with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
                 for driven in unfinished:
-                    driven.end(OrchestrationInterruptedError(driven.lease.orchestration_id))
                     try:
                         await self.world.storage.release_lease(driven.lease)
                     except StorageError as fault:

@@ -1,4 +1,4 @@
-"""Virtual time: a day of back-offs and timeouts passes in milliseconds, on trio with a clock that jumps when all wait."""
+"""Virtual time: a day of back-offs and timeouts passes in milliseconds, on a clock that jumps when all wait."""
 
 from __future__ import annotations
 

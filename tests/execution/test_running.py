@@ -417,11 +417,10 @@ async def test_leaving_the_session_interrupts_what_runs_and_wait_says_so(make: M
         except OrchestrationInterruptedError as exc:
             caught.append(exc)
 
-    async with anyio.create_task_group() as group:
-        async with orchestrator:
-            created = await orchestrator.submit(graph(node("a")))
-            group.start_soon(waiter, created)
-            await anyio.sleep(10)
+    async with anyio.create_task_group() as group, orchestrator:
+        created = await orchestrator.submit(graph(node("a")))
+        group.start_soon(waiter, created)
+        await anyio.sleep(10)
 
     await orchestrator.resume(created)
     result = await orchestrator.load_result(created)
