@@ -4,9 +4,13 @@ May import: stdlib.
 
 The CEL library parses and evaluates; it says neither where an unknown name stands nor how long an evaluation
 may take. `read` finds every variable, function and macro with its place; `Reading.steps` bounds the work of
-one evaluation from the sizes of the values it touches. Only macros (`all`, `map`, …) can make work grow: each
-runs its body once per element. The bound is a polynomial: an element's size is a variable inside a macro's
-body, and leaving the macro puts the size of the whole list in its place (`Σ s^k ≤ S^k`).
+one evaluation from the sizes of the values it touches.
+
+What makes work grow, as measured: a macro (`all`, `map`, …) runs its body once per element; `map` and
+`filter` copy their list at every element; every `+` copies its left side; a constant path copies each value
+on its way; `matches` compiles its pattern anew each time. The bound is a polynomial: an element's size is a
+variable inside a macro's body, and leaving the macro puts the size of the whole list in its place (`Σ s^k ≤
+S^k`).
 """
 
 from __future__ import annotations
@@ -55,6 +59,14 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
+_MANY = 8
+"""Uses of variables that an evaluation may copy without anybody counting."""
+_ADDITION = 0
+"""The item that a `+` makes; work otherwise."""
+_MAX_PATTERN_STEPS = 1_500_000
+"""The library gives up on a pattern over 10 MB, after some 150 ms."""
+_REPETITION = re.compile(r"\{([0-9]{1,6})?(?:,([0-9]{1,6})?)?\}")
+
 Polynomial: TypeAlias = dict[tuple[int, ...], int]
 """Coefficient per monomial; a monomial is the exponent of the element's size per macro, outermost first."""
 
@@ -84,13 +96,16 @@ class Use:
 class _Macro:
     """A macro call: its list, and what its body does per element."""
 
+    name: str
     variable: str
     receiver: list[_Item]
     body: list[_Item] = field(default_factory=list)
 
 
 _Item: TypeAlias = "tuple[int, int | Use | str | _Macro]"
-"""Its first token's index, and what it is: constant work, a free variable, a macro's `#depth`, a macro."""
+"""Its first token's index, and what it is: constant work, a free variable, a macro's depth as text, a macro."""
+SizeOf: TypeAlias = Callable[[Use], tuple[int, int]]
+"""At a use of a free variable: how many values there are, and the steps to reach them."""
 
 
 @dataclass(slots=True)
@@ -103,19 +118,15 @@ class Reading:
     """Functions called as `f(x)`."""
     methods: list[Use] = field(default_factory=list)
     """Functions called as `x.f()`, macros excepted."""
-    patterns_in_macros: list[Use] = field(default_factory=list)
-    """`matches` inside a macro: a pattern is compiled anew for every element."""
     macro_depth: int = 0
     """How deep macros nest."""
+    can_be_long: bool = False
+    """Whether an evaluation can take more than a few steps per value it is given."""
     items: list[_Item] = field(default_factory=list)
 
-    def steps(self, size_of: Callable[[Use], int]) -> int:
-        """Return an upper bound on the elementary steps of one evaluation.
-
-        Args:
-            size_of: How many values there are at a use of a free variable, contained ones included.
-        """
-        return sum(_cost(self.items, 0, size_of).values())
+    def steps(self, size_of: SizeOf) -> int:
+        """Return an upper bound on the elementary steps of one evaluation."""
+        return sum(_measure(self.items, 0, size_of)[1].values())
 
 
 def read(source: str) -> Reading:
@@ -162,8 +173,11 @@ class _Reader:
             if token.kind == "name" and token.text not in _KEYWORDS:
                 index = self._name(index, token)
             else:
-                self._add(index, 1)
+                is_addition = token.kind == "other" and token.text == "+"
+                self.reading.can_be_long |= is_addition
+                self._add(index, _ADDITION if is_addition else 1)
                 index += 1
+        self.reading.can_be_long |= self.reading.macro_depth > 0 or len(self.reading.variables) > _MANY
         return self.reading
 
     def _name(self, index: int, token: Token) -> int:
@@ -175,8 +189,9 @@ class _Reader:
                 return self._open_macro(index)
             use = Use(token.text, token.column)
             (self.reading.methods if is_member else self.reading.calls).append(use)
-            if token.text == "matches" and self.macros:
-                self.reading.patterns_in_macros.append(use)
+            if token.text == "matches":
+                self._add(index, _pattern_steps(self._only_argument(index + 1)))
+                self.reading.can_be_long = True
         elif not is_member:
             self._variable(index, token)
             return index + 1
@@ -186,7 +201,7 @@ class _Reader:
     def _variable(self, index: int, token: Token) -> None:
         for depth in range(len(self.macros), 0, -1):
             if self.macros[depth - 1][1].variable == token.text:
-                self._add(index, f"#{depth - 1}")
+                self._add(index, str(depth - 1))
                 return
         use = Use(token.text, token.column, self._path(index + 1))
         self.reading.variables.append(use)
@@ -197,7 +212,7 @@ class _Reader:
         start = self._receiver_start(index - 2)
         into = self._items()
         cut = next((at for at, (position, _) in enumerate(into) if position >= start), len(into))
-        macro = _Macro(self.tokens[index + 2].text, into[cut:])
+        macro = _Macro(self.tokens[index].text, self.tokens[index + 2].text, into[cut:])
         into[cut:] = [(start, macro)]
         self.macros.append((self.opens.get(index + 1, len(self.tokens)), macro))
         self.reading.macro_depth = max(self.reading.macro_depth, len(self.macros))
@@ -241,6 +256,10 @@ class _Reader:
             path.append(key)
             index += 3
 
+    def _only_argument(self, index: int) -> Token | None:
+        """Return the argument of the call whose bracket opens at `index`, if it is a single token."""
+        return self.tokens[index + 1] if self._is(index + 2, ")") else None
+
     def _items(self) -> list[_Item]:
         return self.macros[-1][1].body if self.macros else self.reading.items
 
@@ -264,33 +283,61 @@ def _constant_key(token: Token) -> str | int | None:
     return token.text[1:-1] if is_plain and not token.text.startswith(('"""', "'''")) else None
 
 
-def _cost(items: list[_Item], depth: int, size_of: Callable[[Use], int]) -> Polynomial:
-    """Return the steps of `items` as a polynomial in the sizes of the elements of the macros around them."""
-    total: Polynomial = {}
+def _measure(items: list[_Item], depth: int, cost_of: SizeOf) -> tuple[Polynomial, Polynomial]:
+    """Return the size of what `items` make and the steps to make it, in the sizes of the macros' elements."""
+    size: Polynomial = {}
+    steps: Polynomial = {}
     one = (0,) * depth
+    additions = 0
     for _, item in items:
-        if isinstance(item, _Macro):
-            for monomial, count in _macro_cost(item, depth, size_of).items():
-                total[monomial] = total.get(monomial, 0) + count
-        elif isinstance(item, str):
-            at = int(item[1:])
-            unit = (*one[:at], 1, *one[at + 1 :])
-            total[unit] = total.get(unit, 0) + 1
-        else:
-            total[one] = total.get(one, 0) + (size_of(item) if isinstance(item, Use) else item)
-    return total
+        match item:
+            case _Macro():
+                made, taken = _measure_macro(item, depth, cost_of)
+                _add(size, made)
+                _add(steps, taken)
+            case Use():
+                made_here, taken_here = cost_of(item)
+                _add(size, {one: made_here})
+                _add(steps, {one: taken_here})
+            case str():
+                at = int(item)
+                unit = (*one[:at], 1, *one[at + 1 :])
+                _add(size, {unit: 1})
+                _add(steps, {unit: 1})
+            case _:
+                additions += item == _ADDITION
+                _add(size, {one: 1})
+                _add(steps, {one: max(item, 1)})
+    if additions:
+        _add(steps, {monomial: count * additions for monomial, count in size.items()})
+    return size, steps
 
 
-def _macro_cost(macro: _Macro, depth: int, size_of: Callable[[Use], int]) -> Polynomial:
-    elements = _cost(macro.receiver, depth, size_of)
-    total = dict(elements)
-    for (*outer, power), count in _cost(macro.body, depth + 1, size_of).items():
+def _measure_macro(macro: _Macro, depth: int, cost_of: SizeOf) -> tuple[Polynomial, Polynomial]:
+    elements, steps = _measure(macro.receiver, depth, cost_of)
+    body_size, body_steps = _measure(macro.body, depth + 1, cost_of)
+    _add(steps, _over_all(body_steps, elements))
+    if macro.name not in ("map", "filter"):
+        return {(0,) * depth: 1}, steps
+    made = elements if macro.name == "filter" else _over_all(body_size, elements)
+    _add(steps, _product(made, elements))
+    return made, steps
+
+
+def _over_all(per_element: Polynomial, elements: Polynomial) -> Polynomial:
+    """Sum over the elements of a list of the given size: the innermost variable goes."""
+    total: Polynomial = {}
+    for (*outer, power), count in per_element.items():
         term: Polynomial = {tuple(outer): count}
         for _ in range(max(power, 1)):
             term = _product(term, elements)
-        for monomial, coefficient in term.items():
-            total[monomial] = total.get(monomial, 0) + coefficient
+        _add(total, term)
     return total
+
+
+def _add(total: Polynomial, more: Polynomial) -> None:
+    for monomial, count in more.items():
+        total[monomial] = total.get(monomial, 0) + count
 
 
 def _product(left: Polynomial, right: Polynomial) -> Polynomial:
@@ -300,3 +347,15 @@ def _product(left: Polynomial, right: Polynomial) -> Polynomial:
             monomial = tuple(a + b for a, b in zip(one, other, strict=True))
             product[monomial] = product.get(monomial, 0) + count * factor
     return product
+
+
+def _pattern_steps(pattern: Token | None) -> int:
+    """Return what compiling a regular expression costs: classes of Unicode letters and repetition make it large."""
+    if pattern is None or pattern.kind != "text":
+        return _MAX_PATTERN_STEPS
+    steps = 200 + 50 * len(pattern.text) + 2_000 * pattern.text.count("\\")
+    for low, high in _REPETITION.findall(pattern.text):
+        steps *= max(int(low or 1), int(high or 1), 1)
+        if steps > _MAX_PATTERN_STEPS:
+            break
+    return min(steps, _MAX_PATTERN_STEPS)
