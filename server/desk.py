@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from mcp.server.mcpserver import Context
-from orchestration.orchestrator import AdvancedTaskOrchestrator
 
 from orchestration.clock import Clock, SystemClock
+from orchestration.orchestrator import AdvancedTaskOrchestrator
 from server.updates import Updates
 
 

@@ -29,6 +29,7 @@ from pydantic import ValidationError
 from orchestration.errors import (
     IdempotencyConflictError,
     InvalidArgumentError,
+    NoFittingPlanError,
     NotPossibleError,
     OrchestrationError,
     OrchestrationNotFoundError,
@@ -83,8 +84,6 @@ class Refusal:
     """What is wrong; the first line is a sentence."""
     code: str
     field: str = ""
-    example: Json = None
-    """A valid value; None: the usual one of the field."""
     following: Call = LOOK
 
     def __str__(self) -> str:
@@ -92,9 +91,8 @@ class Refusal:
         if self.field:
             after.append(f"field: {self.field}")
             argument = self.field.partition("[")[0].partition(".")[0]
-            example = self.example if self.example is not None else EXAMPLES.get(argument)
-            if example is not None:
-                after.append(f"example: {json.dumps({argument: example}, ensure_ascii=False)}")
+            if argument in EXAMPLES:
+                after.append(f"example: {json.dumps({argument: EXAMPLES[argument]}, ensure_ascii=False)}")
         after.append(f"next: {self.following}")
         room = SHORT - sum(len(line) + 1 for line in after)
         return "\n".join([*cut_lines([clip(line, 400) for line in self.lines], room, ""), *after])
@@ -145,7 +143,6 @@ def refusal(error: OrchestrationError, systems: Sequence[str] = ()) -> Refusal:
     """Return what a model is told about an error of the orchestrator."""
     lines = str(error).splitlines() or [error.code]
     field, following = "", LOOK
-    example: Json = getattr(error, "example", None)
     match error:
         case InvalidArgumentError():
             field = error.field
@@ -165,12 +162,17 @@ def refusal(error: OrchestrationError, systems: Sequence[str] = ()) -> Refusal:
         case IdempotencyConflictError():
             field = "key"
             following = _look_at(error.orchestration_id)
-        case _ if example is not None:
-            field = "tasks"
-    if field.startswith("tasks") and example is not None:
-        following = Call(tool="decompose_goal", arguments={"goal": "…", "tasks": example})
-        example = None
-    return Refusal(lines=lines, code=error.code, field=field, example=example, following=following)
+        case NoFittingPlanError():
+            # What the sentence gives as an example is in the call that follows.
+            lines = [str(error).partition(", for example")[0] + "."]
+            return Refusal(lines=lines, code=error.code, following=plan_it_yourself(error))
+    return Refusal(lines=lines, code=error.code, field=field, following=following)
+
+
+def plan_it_yourself(error: NoFittingPlanError) -> Call:
+    """Return the call that sends tasks with a goal no playbook fits, filled with the error's example."""
+    tasks: Json = json.loads(json.dumps(error.example))
+    return Call(tool="decompose_goal", arguments={"goal": clip(error.goal, 200), "tasks": tasks})
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from typing import TypeAlias
 
 import anyio
 import anyio.abc
-from orchestration.orchestrator import AdvancedTaskOrchestrator
 
 from orchestration.clock import SystemClock
+from orchestration.orchestrator import AdvancedTaskOrchestrator
 
 OrchestratorFactory: TypeAlias = Callable[[], AbstractAsyncContextManager[AdvancedTaskOrchestrator]]
 """Opens an orchestrator, and closes it at the end."""

@@ -12,10 +12,9 @@ from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 from mcp_types import EmptyResult, Resource, SubscribeRequestParams, UnsubscribeRequestParams
+
 from orchestration.exports import to_mermaid
 from orchestration.orchestrator import AdvancedTaskOrchestrator
-
-from orchestration.models import JsonObject
 from server.desk import Desk, DeskContext, desk
 from server.errors import resource_errors
 from server.uris import GRAPH_TEMPLATE, LIST_URI, ORCHESTRATION_TEMPLATE, OUTPUT_TEMPLATE, orchestration_uri
@@ -45,7 +44,7 @@ def register_resources(server: MCPServer[Desk]) -> None:
         description="Where an orchestration stands.",
         mime_type=JSON_TYPE,
     )
-    async def orchestration(orchestration_id: str, ctx: DeskContext) -> JsonObject:
+    async def orchestration(orchestration_id: str, ctx: DeskContext) -> dict[str, Any]:
         orchestrator = desk(ctx).orchestrator
         with resource_errors():
             # The list has an address of the same form: a resource without variables is not told the request.
@@ -85,7 +84,7 @@ def register_resources(server: MCPServer[Desk]) -> None:
     lowlevel.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, _unsubscribe)
 
 
-async def _list(orchestrator: AdvancedTaskOrchestrator) -> JsonObject:
+async def _list(orchestrator: AdvancedTaskOrchestrator) -> dict[str, Any]:
     return {"orchestrations": await orchestrator.list_orchestrations(limit=LISTED)}
 
 

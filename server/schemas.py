@@ -69,8 +69,9 @@ _TASK_SCHEMA: Mapping[str, Any] = {
     "required": ["task_id"],
 }
 
-Goal: TypeAlias = Annotated[str, BeforeValidator(_text), Field(max_length=4000)]
-Name: TypeAlias = Annotated[str, BeforeValidator(_text), Field(max_length=200)]
+Goal: TypeAlias = Annotated[str, Field(max_length=4000), BeforeValidator(_text)]
+GivenGoal: TypeAlias = Annotated[str, Field(min_length=1, max_length=4000), BeforeValidator(_text)]
+Name: TypeAlias = Annotated[str, Field(max_length=200), BeforeValidator(_text)]
 """An id, a key or a cursor; empty when absent."""
 Mode: TypeAlias = Annotated[
     Literal["", "simple", "hierarchical", "adaptive"],

@@ -17,11 +17,12 @@ from orchestration.models import AUTO, OrchestrationMode
 from orchestration.planning.plan import Plan, estimate
 from server.answers import clip, json_size, plural, seconds, take, tell
 from server.desk import DeskContext, desk
+from server.errors import plan_it_yourself
 from server.schemas import (
     Call,
     Context,
     Estimate,
-    Goal,
+    GivenGoal,
     Mode,
     PlanAnswer,
     PlannedTask,
@@ -40,7 +41,7 @@ _PLACE = re.compile(r"tasks\[(\d+)\]")
 
 
 async def decompose_goal(
-    goal: Annotated[Goal, Field(min_length=1)],
+    goal: GivenGoal,
     ctx: DeskContext,
     tasks: Tasks = None,
     thoughts: Thoughts = None,
@@ -66,21 +67,22 @@ run). Then call execute_dag with the plan_id."""
             allow_sentences=False,
         )
     except NoFittingPlanError as error:
-        return _ask_for_tasks(goal, error)
-    return _describe(plan, await orchestrator.unroutable(plan.dag), orchestrator.options.concurrency)
+        return _ask_for_tasks(error)
+    return _describe(plan, await orchestrator.find_unroutable(plan.dag), orchestrator.options.concurrency)
 
 
-def _ask_for_tasks(goal: str, error: NoFittingPlanError) -> CallToolResult:
+def _ask_for_tasks(error: NoFittingPlanError) -> CallToolResult:
     """Tell what to send; an answer and not a failure, since this is how a plan of one's own begins."""
-    example = [dict(task) for task in error.example]
+    following = plan_it_yourself(error)
     answer = PlanAnswer(
-        message="No playbook fits this goal, so nothing was stored: send the tasks yourself.",
+        message="No playbook is used for this goal, so nothing was stored: send the tasks yourself.",
         state="needs_tasks",
-        example=example,
-        next=[Call(tool="decompose_goal", arguments={"goal": clip(goal, 200), "tasks": example})],
+        example=[dict(task) for task in error.example],
+        notes=[clip(reason) for reason in error.reasons[:SHOWN_NOTES]] or None,
+        next=[following],
     )
     hint = "Adapt the example in `next`: task ids, depends_on, tool and arguments are yours to choose."
-    return tell(answer, ["state: needs_tasks", hint])
+    return tell(answer, ["state: needs_tasks", *(f"note: {note}" for note in answer.notes or ()), hint])
 
 
 def _describe(plan: Plan, unroutable: Sequence[Problem], workers: int) -> CallToolResult:

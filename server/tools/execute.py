@@ -20,7 +20,7 @@ from orchestration.orchestrator import AdvancedTaskOrchestrator
 from server.answers import SHORT, tell
 from server.desk import DeskContext, desk
 from server.schemas import MAX_WAIT_SECONDS, Action, Dag, Goal, Mode, Name, Standing, WaitSeconds
-from server.tools.standing import fill, final_outputs, next_calls, sentence, standing_lines
+from server.tools.standing import fill, final_outputs, next_calls, sentence, standing_lines, warnings_of
 from server.tools.waiting import wait_until_ended
 from server.uris import orchestration_uri
 
@@ -56,6 +56,7 @@ refused before anything starts. Send a key of your own: if the call is repeated,
     status = await wait_until_ended(ctx, orchestration_id, wait_seconds=min(wait_seconds, left))
     answer = Standing(message=sentence(status), next=next_calls(status))
     fill(answer, status)
+    answer.warnings = await warnings_of(orchestrator, status) or None
     answer.outputs = await final_outputs(orchestrator, status) or None
     return tell(answer, standing_lines(answer), limit=SHORT, rest=orchestration_uri(orchestration_id))
 

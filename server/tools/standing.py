@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestration.orchestrator import AdvancedTaskOrchestrator
-
 from orchestration.dag import TaskDAG
 from orchestration.errors import NotPossibleError
 from orchestration.models import AUTO, Json, OrchestrationStatus, TaskStatus
+from orchestration.orchestrator import AdvancedTaskOrchestrator
 from orchestration.ports import TaskRow
+from orchestration.systems.router import served_names
 from server.answers import clip, counts_line, one_line, plural, preview, seconds
 from server.schemas import Call, Standing, TaskView
 from server.uris import output_uri
@@ -112,6 +112,26 @@ async def final_outputs(orchestrator: AdvancedTaskOrchestrator, status: Mapping[
     leaves = leaves_of(dag)
     rows = await orchestrator.load_tasks(name, task_ids=leaves, statuses=[TaskStatus.COMPLETED])
     return [await task_view(orchestrator, name, row, limit=OUTPUT_PREVIEW) for row in rows[:SHOWN_OUTPUTS]]
+
+
+async def warnings_of(orchestrator: AdvancedTaskOrchestrator, status: Mapping[str, Any]) -> list[str]:
+    """Return a sentence per system that tasks prefer and that is not configured: they were routed as `auto`."""
+    if status["total_tasks"] > SMALL_DAG:
+        return []
+    systems = orchestrator.systems
+    known = {AUTO, *systems.names}.union(*(served_names(systems.get(name)) for name in systems.names))
+    lost: dict[str, list[str]] = {}
+    dag = await orchestrator.load_dag(status["orchestration_id"])
+    for node in dag.nodes.values():
+        if node.system_preference not in known and node.system_preference.casefold() not in known:
+            lost.setdefault(node.system_preference, []).append(node.task_id)
+    return [
+        clip(
+            f"No system is called {name!r}, so {plural(len(task_ids), 'task')} went where auto would: "
+            f"{', '.join(task_ids)}. There are: {', '.join(systems.names)}."
+        )
+        for name, task_ids in list(lost.items())[:SHOWN_ERRORS]
+    ]
 
 
 def leaves_of(dag: TaskDAG) -> list[str]:

@@ -11,7 +11,8 @@ import pytest
 from mcp import Client
 from mcp_types import CallToolResult, TextContent
 
-from orchestration.orchestrator import AdvancedTaskOrchestrator, create_advanced_task_orchestrator
+from orchestration.factory import create_advanced_task_orchestrator
+from orchestration.orchestrator import AdvancedTaskOrchestrator
 from orchestration.systems.function import FunctionSystem
 from server.app import OrchestrationServer, build_server
 
@@ -102,12 +103,18 @@ DIAMOND: dict[str, Any] = {
     "goal": "Add things up",
     "tasks": [
         {"task_id": "one", "tool": "add", "arguments": {"a": 1, "b": 0}},
-        {"task_id": "left", "tool": "add", "arguments": {"a": "${one}", "b": 10}},
-        {"task_id": "right", "tool": "add", "arguments": {"a": "${one}", "b": 100}},
-        {"task_id": "sum", "description": "Sum of both", "tool": "add", "arguments": {"a": "${left}", "b": "${right}"}},
+        {"task_id": "left", "tool": "add", "arguments": {"a": "${one}", "b": 10}, "depends_on": ["one"]},
+        {"task_id": "right", "tool": "add", "arguments": {"a": "${one}", "b": 100}, "depends_on": ["one"]},
+        {
+            "task_id": "sum",
+            "description": "Sum of both",
+            "tool": "add",
+            "arguments": {"a": "${left}", "b": "${right}"},
+            "depends_on": ["left", "right"],
+        },
     ],
 }
-"""Four tasks whose edges come from their references."""
+"""Four tasks, two of them side by side."""
 
 WAITING: dict[str, Any] = {
     "dag_id": "waiting",

@@ -33,7 +33,15 @@ def test_lines_that_do_not_fit_are_counted_with_a_handle() -> None:
 
     kept = cut_lines(lines, 80, "orchestration://x")
 
-    assert kept == ["line 0", "line 1", "line 2", "line 3", "line 4", "… 95 more lines: orchestration://x"]
+    assert kept == [
+        "line 0",
+        "line 1",
+        "line 2",
+        "line 3",
+        "line 4",
+        "line 5",
+        "… 94 more lines: orchestration://x",
+    ]
     assert sum(len(line) + 1 for line in kept) <= 80
 
 
@@ -81,7 +89,9 @@ def test_an_answer_never_exceeds_its_limit_and_keeps_sentence_and_next() -> None
         (["a" * 10, "b" * 10], 14, ('[\n "aaaaaaaaaa…', False)),
     ],
 )
-def test_a_preview_is_the_value_or_its_first_part(value: Json, limit: int, expected: tuple[Json, bool]) -> None:
+def test_a_preview_is_the_value_or_its_first_part(
+    value: Json, limit: int, expected: tuple[Json, bool]
+) -> None:
     """A short value stays a value; of a long one the first lines are shown."""
     assert preview(value, limit) == expected
 

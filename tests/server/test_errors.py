@@ -5,7 +5,12 @@ from __future__ import annotations
 import logging
 
 import pytest
-from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError, UnexpectedToolError
+from mcp.server.mcpserver.exceptions import (
+    ResourceError,
+    ResourceNotFoundError,
+    ToolError,
+    UnexpectedToolError,
+)
 from mcp_types import INVALID_PARAMS
 
 from orchestration.errors import (
@@ -31,69 +36,85 @@ from server.errors import check_arguments, refusal, resource_errors, tool_error,
     [
         (
             OrchestrationNotFoundError("nightly-8"),
-            "There is no orchestration 'nightly-8'. Fix: list them (`advanced-orchestration list`, or "
-            "get_orchestration_status without an id).\n"
-            "code: orchestration_not_found\n"
-            "field: orchestration_id\n"
-            'example: {"orchestration_id": "nightly-report-7"}\n'
-            "next: get_orchestration_status({})",
+            (
+                "There is no orchestration 'nightly-8'. Fix: list them (`advanced-orchestration list`, or "
+                "get_orchestration_status without an id).\n"
+                "code: orchestration_not_found\n"
+                "field: orchestration_id\n"
+                'example: {"orchestration_id": "nightly-report-7"}\n'
+                "next: get_orchestration_status({})"
+            ),
         ),
         (
             PlanNotFoundError("p-1"),
-            "There is no plan 'p-1'. Fix: make one with decompose_goal and use the plan_id it answers.\n"
-            "code: plan_not_found\n"
-            "field: plan_id\n"
-            'example: {"plan_id": "nightly-report-1"}\n'
-            'next: decompose_goal({"goal": "Report on the health of this Python codebase"})',
+            (
+                "There is no plan 'p-1'. Fix: make one with decompose_goal and use the plan_id it answers.\n"
+                "code: plan_not_found\n"
+                "field: plan_id\n"
+                'example: {"plan_id": "nightly-report-1"}\n'
+                'next: decompose_goal({"goal": "Report on the health of this Python codebase"})'
+            ),
         ),
         (
             TaskNotFoundError("n-1", "lod", ["load"]),
-            "Orchestration 'n-1' has no task 'lod'. It has: load.\n"
-            "code: task_not_found\n"
-            "field: task\n"
-            'example: {"task": "extract"}\n'
-            'next: get_orchestration_status({"orchestration_id": "n-1", "view": "tasks"})',
+            (
+                "Orchestration 'n-1' has no task 'lod'. It has: load.\n"
+                "code: task_not_found\n"
+                "field: task\n"
+                'example: {"task": "extract"}\n'
+                'next: get_orchestration_status({"orchestration_id": "n-1", "view": "tasks"})'
+            ),
         ),
         (
             IdempotencyConflictError("k", "n-1"),
-            "Key 'k' was used for 'n-1' with other arguments. Fix: use a new key, or repeat the call exactly.\n"
-            "code: idempotency_conflict\n"
-            "field: key\n"
-            'example: {"key": "nightly-2026-11-21"}\n'
-            'next: get_orchestration_status({"orchestration_id": "n-1"})',
+            (
+                "Key 'k' was used for 'n-1' with other arguments. Fix: use a new key, or repeat the call exactly.\n"
+                "code: idempotency_conflict\n"
+                "field: key\n"
+                'example: {"key": "nightly-2026-11-21"}\n'
+                'next: get_orchestration_status({"orchestration_id": "n-1"})'
+            ),
         ),
         (
             InvalidArgumentError("window", "soon", "a number with s, m, h or d", "For example 24h."),
-            "window is 'soon'; expected a number with s, m, h or d. Fix: For example 24h.\n"
-            "code: invalid_argument\n"
-            "field: window\n"
-            'example: {"window": "24h"}\n'
-            "next: get_orchestration_status({})",
+            (
+                "window is 'soon'; expected a number with s, m, h or d. Fix: For example 24h.\n"
+                "code: invalid_argument\n"
+                "field: window\n"
+                'example: {"window": "24h"}\n'
+                "next: get_orchestration_status({})"
+            ),
         ),
         (
-            InvalidDagError([Problem("tasks[1].priority", "is 'top'; expected LOW to URGENT.", "Write 'HIGH'.")]),
-            "The DAG has 1 mistake:\n"
-            "tasks[1].priority: is 'top'; expected LOW to URGENT. Fix: Write 'HIGH'.\n"
-            "code: invalid_dag\n"
-            "field: tasks[1].priority\n"
-            'example: {"tasks": [{"task_id": "fetch", "description": "Fetch the data"}, {"task_id": "report", '
-            '"depends_on": ["fetch"]}]}\n'
-            "next: get_orchestration_status({})",
+            InvalidDagError(
+                [Problem("tasks[1].priority", "is 'top'; expected LOW to URGENT.", "Write 'HIGH'.")]
+            ),
+            (
+                "The DAG has 1 mistake:\n"
+                "tasks[1].priority: is 'top'; expected LOW to URGENT. Fix: Write 'HIGH'.\n"
+                "code: invalid_dag\n"
+                "field: tasks[1].priority\n"
+                'example: {"tasks": [{"task_id": "fetch", "description": "Fetch the data"}, {"task_id": "report", '
+                '"depends_on": ["fetch"]}]}\n'
+                "next: get_orchestration_status({})"
+            ),
         ),
         (
             NoFittingPlanError("Sing", [{"task_id": "sing"}]),
-            "No playbook fits the goal 'Sing' and no tasks were sent, so there is no plan. Fix: send `tasks` with "
-            'the goal, for example [{"task_id": "sing"}]\n'
-            "code: no_fitting_plan\n"
-            "field: tasks\n"
-            'example: {"tasks": [{"task_id": "sing"}]}\n'
-            "next: get_orchestration_status({})",
+            (
+                "There is no plan for the goal 'Sing': no playbook is used and no tasks were sent. Fix: send `tasks` with "
+                "the goal.\n"
+                "code: no_fitting_plan\n"
+                'next: decompose_goal({"goal": "Sing", "tasks": [{"task_id": "sing"}]})'
+            ),
         ),
         (
             StorageUnavailableError("/data/o.db", "is locked", "try again"),
-            "Database /data/o.db: is locked Fix: try again\n"
-            "code: storage_unavailable\n"
-            "next: get_orchestration_status({})",
+            (
+                "Database /data/o.db: is locked Fix: try again\n"
+                "code: storage_unavailable\n"
+                "next: get_orchestration_status({})"
+            ),
         ),
     ],
 )
@@ -111,9 +132,11 @@ def test_what_nothing_can_run_names_the_systems_there_are_and_where_more_are_dec
     assert str(refusal(error, ["files", "python"])).splitlines()[:5] == [
         "The plan has 1 mistake:",
         "tasks[0].tool: nothing can run task 'x'. Fix: set `tool`.",
-        "Configured here: files, python. Fix: set system_preference to one of them, or let the person who runs the "
-        "server declare one under `systems:` in its configuration file (in the library: systems= or "
-        "unified_controller=).",
+        (
+            "Configured here: files, python. Fix: set system_preference to one of them, or let the person who runs the "
+            "server declare one under `systems:` in its configuration file (in the library: systems= or "
+            "unified_controller=)."
+        ),
         "code: unroutable_task",
         "field: tasks[0].tool",
     ]
@@ -122,7 +145,9 @@ def test_what_nothing_can_run_names_the_systems_there_are_and_where_more_are_dec
 
 def test_many_mistakes_are_told_within_the_limit_and_the_rest_counted() -> None:
     """The code and the next call are never cut off."""
-    problems = [Problem(f"tasks[{number}]", "is wrong in a way that takes long to tell " * 3) for number in range(40)]
+    problems = [
+        Problem(f"tasks[{number}]", "is wrong in a way that takes long to tell " * 3) for number in range(40)
+    ]
 
     told = str(refusal(InvalidDagError(problems)))
 
@@ -151,7 +176,10 @@ def test_an_unknown_tool_is_a_protocol_error_that_names_the_nearest() -> None:
     """It is -32602, as the protocol says, and not a tool's own failure."""
     error = unknown_tool("execute_dags", ["execute_dag", "get_metrics"])
 
-    assert (error.code, error.message) == (INVALID_PARAMS, "Unknown tool: execute_dags; did you mean 'execute_dag'?")
+    assert (error.code, error.message) == (
+        INVALID_PARAMS,
+        "Unknown tool: execute_dags; did you mean 'execute_dag'?",
+    )
     assert unknown_tool("zzz", ["execute_dag"]).message == "Unknown tool: zzz; there are execute_dag."
 
 

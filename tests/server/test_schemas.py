@@ -20,7 +20,8 @@ CHARS_PER_TOKEN = 3.5
 
 async def tools_of(server: OrchestrationServer) -> dict[str, dict[str, Any]]:
     return {
-        tool.name: tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in await server.list_tools()
+        tool.name: tool.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for tool in await server.list_tools()
     }
 
 
@@ -63,7 +64,9 @@ async def test_descriptions_and_instructions_are_short(server: OrchestrationServ
     """They are read before every conversation."""
     tools = await tools_of(server)
 
-    assert {name: len(tool["description"]) <= 900 for name, tool in tools.items()} == dict.fromkeys(tools, True)
+    assert {name: len(tool["description"]) <= 900 for name, tool in tools.items()} == dict.fromkeys(
+        tools, True
+    )
     assert len(INSTRUCTIONS) <= 1_500
     assert server.instructions == INSTRUCTIONS
 
