@@ -54,11 +54,11 @@ def translate(database: str, error: Exception, *, busy_timeout_seconds: float) -
     """
     match error:
         case UnreadableError():
-            return CorruptRecordError(database, str(error), _DAMAGED)
+            return CorruptRecordError(database, f"{error}.", _DAMAGED)
         case FileGoneError():
             return StorageUnavailableError(
                 database,
-                "its file was deleted or replaced while it was in use",
+                "its file was deleted or replaced while it was in use.",
                 "put the file back where it was, then start this program again.",
             )
         case sqlite3.Error() if getattr(error, "sqlite_errorname", None):
@@ -72,16 +72,16 @@ def _translate_code(database: str, error: sqlite3.Error, busy_timeout_seconds: f
     if primary in ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL"):
         return StorageUnavailableError(
             database,
-            f"it was locked by another process for more than {busy_timeout_seconds:g} seconds",
+            f"it was locked by another process for more than {busy_timeout_seconds:g} seconds.",
             "wait until that process has finished, or end it, and repeat.",
         )
     if primary == "SQLITE_NOTADB":
-        return CorruptRecordError(database, "the file is not a SQLite database", FOREIGN_FIX)
+        return CorruptRecordError(database, "the file is not a SQLite database.", FOREIGN_FIX)
     if primary == "SQLITE_CORRUPT":
-        return CorruptRecordError(database, f"the file is damaged ({error})", _DAMAGED)
+        return CorruptRecordError(database, f"the file is damaged ({error}).", _DAMAGED)
     if primary == "SQLITE_ERROR" and str(error).startswith(("no such table", "no such column")):
-        return CorruptRecordError(database, f"a part of it is missing ({error})", _DAMAGED)
+        return CorruptRecordError(database, f"a part of it is missing ({error}).", _DAMAGED)
     if primary in _UNAVAILABLE:
         reason, fix = _UNAVAILABLE[primary]
-        return StorageUnavailableError(database, f"{reason} ({name}: {error})", fix)
+        return StorageUnavailableError(database, f"{reason} ({name}: {error}).", fix)
     return None

@@ -59,7 +59,7 @@ def look(path: Path, location: str) -> None:
     try:
         _create_file(path)
     except OSError as error:
-        reason = f"its file can't be used ({error.strerror or error})"
+        reason = f"its file can't be used ({error.strerror or error})."
         raise StorageUnavailableError(location, reason, CANT_OPEN_FIX) from error
     if path.stat().st_size == 0:
         return
@@ -86,13 +86,13 @@ def inspect(database: sqlite3.Connection, location: str) -> int:
         if application_id or version or objects:
             raise CorruptRecordError(
                 location,
-                "the file is a database of another program",
+                "the file is a database of another program.",
                 FOREIGN_FIX,
             )
     if version > len(migrations()):
         raise SchemaVersionError(
             location,
-            f"it has schema version {version}, and this program knows versions up to {len(migrations())}",
+            f"it has schema version {version}, and this program knows versions up to {len(migrations())}.",
             "upgrade advanced-task-orchestration, or choose another file with --database.",
         )
     return version
@@ -125,7 +125,7 @@ def _switch_to_wal(database: sqlite3.Connection, location: str, busy_timeout_sec
         if mode != "wal":
             raise StorageUnavailableError(
                 location,
-                f"its file system does not support write-ahead logging (journal mode stayed {mode!r})",
+                f"its file system does not support write-ahead logging (journal mode stayed {mode!r}).",
                 "put the database on a local disk.",
             )
         return

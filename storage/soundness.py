@@ -32,15 +32,15 @@ _UNUSED_ARTIFACTS = """
 
 def problems(database: sqlite3.Connection) -> list[str]:
     """Return what is wrong with the database, one line each; empty when it is sound."""
-    found = [f"integrity: {line}" for (line,) in database.execute("PRAGMA quick_check") if line != "ok"]
+    found = _integrity(database)
     if found:
         return found  # the questions below would only stumble over the same damage
     version, known = schema.schema_version(database), len(schema.migrations())
     if version != known:
         found.append(f"schema: version is {version}, expected {known}")
     found += [
-        f"references: row {row} of {table} names a row of {parent} that is missing"
-        for table, row, parent, _ in database.execute("PRAGMA foreign_key_check").fetchmany(_MOST_LISTED)
+        f"references: a row of {table} names a row of {parent} that is missing"
+        for table, _, parent, _ in database.execute("PRAGMA foreign_key_check").fetchmany(_MOST_LISTED)
     ]
     found += [
         f"journal: {orchestration_id!r} should have {last_seq} entries; it has {count}, up to seq {highest}"
@@ -61,3 +61,14 @@ def problems(database: sqlite3.Connection) -> list[str]:
     if unused:
         found.append(f"artifacts: {unused} belong to nothing; they only take space")
     return found
+
+
+def _integrity(database: sqlite3.Connection) -> list[str]:
+    found: list[str] = []
+    try:
+        found += [line for (line,) in database.execute("PRAGMA quick_check") if line != "ok"]
+    except sqlite3.DatabaseError as error:  # so damaged that the check itself can't go on
+        if error.sqlite_errorname != "SQLITE_CORRUPT":
+            raise
+        found.append(str(error))
+    return [f"integrity: {line}" for line in found]
