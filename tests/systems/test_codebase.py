@@ -434,7 +434,11 @@ def test_declared_and_imported_are_compared(tmp_path: Path) -> None:
     """What is imported under another name, by the standard library or by the tree itself is told apart."""
     place(tmp_path, "pyproject.toml", PYPROJECT)
     place(tmp_path, "pkg/__init__.py", "")
-    place(tmp_path, "pkg/a.py", "import os, yaml, pkg.b, rich.table\nimport numpy as np\nfrom . import b\n")
+    place(
+        tmp_path,
+        "pkg/a.py",
+        "import os, yaml, pkg.b\nimport numpy as np\nfrom . import b\nimport_module('rich.table')\n",
+    )
     place(tmp_path, "scripts/run.py", "import neighbour\nimport typing_extensions\n")
     place(tmp_path, "scripts/neighbour.py", "")
 

@@ -52,6 +52,8 @@ DISTRIBUTIONS = {
 }
 """Import names that differ from the name of the distribution they come from."""
 
+_DYNAMIC = re.compile(r"""\b(?:import_module|find_spec|__import__)\(\s*["']([A-Za-z_]\w*)""")
+
 RUNTIME_GROUPS = frozenset({"dependencies", "requirements"})
 """Groups whose entries should be imported somewhere; the others hold tools."""
 
@@ -112,6 +114,7 @@ def imported_packages(path: str) -> JsonObject:
         tops = {
             item.module.partition(".")[0] for item in iter_imports(syntax) if not item.level and item.module
         }
+        tops.update(_DYNAMIC.findall(file.read_text() or ""))
         for name in sorted(tops - own):
             if name in sys.stdlib_module_names or _is_beside(file, name):
                 continue
