@@ -345,8 +345,7 @@ class AdvancedTaskOrchestrator(OrchestrationReader):
             return identifier
         prepared.state.orchestration_id = identifier
         driven = session.coordinator.take_over(created.lease, prepared.state, on_event)
-        notes = [*(plan.notes if plan is not None else ()), *prepared.warnings]
-        self._watch(session, created.record, driven, notes, plan, planning_seconds)
+        self._watch(session, created.record, driven, prepared.warnings, plan, planning_seconds)
         return identifier
 
     def _watch(

@@ -81,6 +81,18 @@ class DurationModel:
             entry.actual_of_estimated_seconds += seconds
         self.is_informed = True
 
+    @property
+    def scale(self) -> float:
+        """Return how durations so far compare to what was expected of them: 2 when everything took twice as long."""
+        entries = self.observed.values()
+        estimated = sum(entry.estimated_seconds for entry in entries)
+        if estimated > 0:
+            return sum(entry.actual_of_estimated_seconds for entry in entries) / estimated
+        count = sum(entry.count for entry in entries)
+        if not count or self.default_seconds <= 0:
+            return 1.0
+        return sum(entry.seconds for entry in entries) / count / self.default_seconds
+
     def expected(self, task: TaskState) -> float:
         """Return the expected duration of one attempt, in seconds."""
         entry = self.observed.get((task.system, task.node.tool))
@@ -95,7 +107,16 @@ class DurationModel:
 class _Entry:
     """One orchestration in the scheduler."""
 
-    __slots__ = ("durations", "is_adaptive", "keys", "next_rerank", "queue", "results", "state")
+    __slots__ = (
+        "durations",
+        "is_adaptive",
+        "keys",
+        "next_rerank",
+        "queue",
+        "ranked_at_scale",
+        "results",
+        "state",
+    )
 
     def __init__(
         self, state: State, durations: DurationModel, keys: dict[TaskId, Key], *, is_adaptive: bool
@@ -106,6 +127,7 @@ class _Entry:
         self.is_adaptive = is_adaptive
         self.results = 0
         self.next_rerank = 1
+        self.ranked_at_scale = 1.0
         self.queue: ReadyQueue = (
             StrictQueue(state) if state.mode is OrchestrationMode.SIMPLE else RankedQueue(state, keys)
         )
@@ -166,6 +188,7 @@ class AdaptiveTaskScheduler:
     def _rank(self, entry: _Entry) -> None:
         tasks, durations = entry.state.tasks, entry.durations
         entry.keys = self.prioritizer.keys(entry.state, lambda task_id: durations.expected(tasks[task_id]))
+        entry.ranked_at_scale = durations.scale
         entry.queue.rerank(entry.keys)
 
     def next(self) -> tuple[State, TaskState] | None:
@@ -200,23 +223,23 @@ class AdaptiveTaskScheduler:
         """Estimate how long the orchestration still needs; None when nothing is known to go by.
 
         The greater of the longest path from a running or the most urgent ready task, and the remaining work spread
-        over all slots. The work is the number of unsettled tasks times their mean expected duration.
+        over all slots. Both go by the expected durations, scaled by how durations so far compared to them; the work is
+        the number of unsettled tasks times their mean.
         """
         entry = self._entries.get(state.orchestration_id)
         if state.unsettled == 0:
             return 0.0
         if entry is None or not entry.durations.is_informed:
             return None
+        scale = entry.durations.scale
+        since_ranking = scale / entry.ranked_at_scale if entry.ranked_at_scale > 0 else 1.0
         longest = 0.0
         for task_id in state.running:
-            task = state.tasks[task_id]
-            spent = (now_us - (task.started_at_us or now_us)) / 1_000_000
-            longest = max(longest, -entry.keys.get(task_id, (0.0, 0.0))[1] - spent)
+            spent = (now_us - (state.tasks[task_id].started_at_us or now_us)) / 1_000_000
+            longest = max(longest, -entry.keys.get(task_id, (0.0, 0.0))[1] * since_ranking - spent)
         head = entry.queue.head()
         if head is not None:
-            longest = max(longest, -head[0][1])
-        observed = entry.durations.observed.values()
-        count = sum(item.count for item in observed)
-        mean = sum(item.seconds for item in observed) / count if count else entry.durations.default_seconds
+            longest = max(longest, -head[0][1] * since_ranking)
+        work = state.unsettled * entry.durations.default_seconds * scale
         workers = 1 if state.mode is OrchestrationMode.SIMPLE else self.slots.limit
-        return max(longest, state.unsettled * mean / workers)
+        return max(longest, work / workers)
