@@ -120,10 +120,13 @@ def load_tasks(
     """Return task rows by position; see `Storage.load_tasks`."""
     of_status, status_values = _one_of("status", statuses)
     of_id, id_values = _one_of("task_id", task_ids)
+    position = (
+        "position" if task_ids is None else "+position"
+    )  # the plus keeps SQLite from walking all positions
     query = (
         f"SELECT {codec.TASK_COLUMNS} FROM task "  # noqa: S608
         "WHERE orchestration = (SELECT number FROM orchestration WHERE orchestration_id = ?) "
-        f"AND position > ? AND {of_status} AND {of_id} ORDER BY position LIMIT ?"
+        f"AND {position} > ? AND {of_status} AND {of_id} ORDER BY {position} LIMIT ?"
     )
     rows = database.execute(
         query, (orchestration_id, after_position, *status_values, *id_values, max(0, limit))

@@ -23,11 +23,6 @@ _MISSING_OUTPUTS = """
     FROM task JOIN orchestration ON orchestration.number = task.orchestration
     WHERE output_sha256 IS NOT NULL AND output IS NULL AND output_artifact IS NULL
 """
-_UNUSED_ARTIFACTS = """
-    SELECT count(*) FROM artifact WHERE
-        sha256 NOT IN (SELECT dag_sha256 FROM plan UNION SELECT dag_sha256 FROM orchestration)
-        AND sha256 NOT IN (SELECT output_artifact FROM task WHERE output_artifact IS NOT NULL)
-"""
 
 
 def problems(database: sqlite3.Connection) -> list[str]:
@@ -57,9 +52,6 @@ def problems(database: sqlite3.Connection) -> list[str]:
         for sha256, content in database.execute("SELECT sha256, content FROM artifact")
         if hashlib.sha256(content).hexdigest() != sha256
     ][:_MOST_LISTED]
-    (unused,) = database.execute(_UNUSED_ARTIFACTS).fetchone()
-    if unused:
-        found.append(f"artifacts: {unused} belong to nothing; they only take space")
     return found
 
 

@@ -32,6 +32,9 @@ _UPSERT_TASK = (
     "error = excluded.error, output_sha256 = excluded.output_sha256, output_bytes = excluded.output_bytes, "
     "note = excluded.note"
 )
+_MOST_IN_ROW_BYTES = 512
+"""Longer outputs go among the artifacts, inline or not: status looks through all rows, so rows must stay small."""
+
 _SET_OUTPUT = "UPDATE task SET output_artifact = ?, output = ? WHERE orchestration = ? AND task_id = ?"
 
 
@@ -45,6 +48,7 @@ def append(database: sqlite3.Connection, commits: Sequence[Commit]) -> None:
     events: list[tuple[int, int, int, str]] = []
     tasks: dict[tuple[int, str], tuple[Any, ...]] = {}
     outputs: dict[tuple[int, str], tuple[Any, ...]] = {}
+    artifacts: list[tuple[str, bytes]] = []
     for commit in commits:
         lease = commit.lease
         head = heads.get(lease.orchestration_id)
@@ -59,10 +63,12 @@ def append(database: sqlite3.Connection, commits: Sequence[Commit]) -> None:
         for row in commit.tasks:
             tasks[number, row.task_id] = codec.task_values(number, row)
         for output in commit.outputs:
-            if not output.inline:
-                database.execute(_INSERT_ARTIFACT, (output.sha256, output.text))
-            place = (None, output.text) if output.inline else (output.sha256, None)
-            outputs[number, output.task_id] = (*place, number, output.task_id)
+            if output.inline and len(output.text) <= _MOST_IN_ROW_BYTES:
+                outputs[number, output.task_id] = (None, output.text, number, output.task_id)
+            else:
+                artifacts.append((output.sha256, output.text))
+                outputs[number, output.task_id] = (output.sha256, None, number, output.task_id)
+    database.executemany(_INSERT_ARTIFACT, artifacts)
     database.executemany(_INSERT_EVENT, events)
     database.executemany(_UPSERT_TASK, tasks.values())
     if database.executemany(_SET_OUTPUT, outputs.values()).rowcount < len(outputs):
