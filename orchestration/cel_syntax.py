@@ -203,7 +203,8 @@ class _Reader:
             if self.macros[depth - 1][1].variable == token.text:
                 self._add(index, str(depth - 1))
                 return
-        use = Use(token.text, token.column, self._path(index + 1))
+        dot = "." if self._is(index - 1, ".") else ""  # a rooted name, which the library does not know
+        use = Use(dot + token.text, token.column, self._path(index + 1))
         self.reading.variables.append(use)
         self._add(index, use)
 

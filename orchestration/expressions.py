@@ -183,19 +183,26 @@ def _refuse_unknown_names(source: str, reading: Reading) -> None:
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise ConditionError(
                     source,
-                    f"column {use.column}: unknown {kind} {use.name!r}; there are {', '.join(known)}.{hint}",
+                    f"{_place(source, use.column)}: unknown {kind} {use.name!r}; there are {', '.join(known)}.{hint}",
                 )
+
+
+def _place(source: str, column: int) -> str:
+    """Say where in a source, which may have several lines, its `column`-th character is."""
+    above, newline, line = source[: column - 1].rpartition("\n")
+    return f"line {above.count(newline) + 2}, column {len(line) + 1}" if newline else f"column {column}"
 
 
 def _syntax_fault(source: str, message: str) -> str:
     """Make one line of the parser's report: where, and what."""
     found = re.search(r"ERROR: <input>:(\d+):(\d+): (.*)", message)
+    if not source.strip():
+        return "is empty; expected a CEL expression. Fix: leave the condition out."
     if found is None:
-        return "is no CEL expression" if source.strip() else "is empty"
+        return "is no CEL expression."
     line, column, what = int(found[1]), int(found[2]), found[3]
     what = re.sub(r"^Syntax error: ", "", what).split(" expecting ")[0]
-    place = f"line {line}, column {column}" if line > 1 else f"column {column}"
-    return f"{place}: {what}"
+    return f"line {line}, column {column}: {what}" if line > 1 else f"column {column}: {what}"
 
 
 def _evaluation_fault(exc: Exception) -> str:
@@ -342,10 +349,13 @@ def _look_up(reference: Reference, outputs: Mapping[TaskId, Json]) -> Json:
         return None
     value = outputs[reference.task_id]
     for depth, key in enumerate(reference.path):
-        try:
-            value = value[key]  # type: ignore[index]  # what does not fit is the TypeError below
-        except (KeyError, IndexError, TypeError):
-            raise ReferenceResolutionError(reference.text, _missing(reference, depth, value)) from None
+        match value, key:
+            case dict(), str() if key in value:
+                value = value[key]
+            case list(), int() if key < len(value):
+                value = value[key]
+            case _:
+                raise ReferenceResolutionError(reference.text, _missing(reference, depth, value))
     return value
 
 
@@ -353,13 +363,12 @@ def _missing(reference: Reference, depth: int, value: Json) -> str:
     steps = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in reference.path[:depth])
     where = reference.task_id + "".join(steps)
     if isinstance(value, dict):
-        has = (
-            "keys " + ", ".join(list(value)[:20]) + (", …" if len(value) > 20 else "") if value else "no keys"
-        )
+        keys = ", ".join(list(value)[:20]) + (", …" if len(value) > 20 else "")
+        there = f"an object with {keys}" if value else "an empty object"
     else:
-        has = f"a list of {len(value)}" if isinstance(value, list) else _shown(value)
+        there = f"a list of {len(value)}" if isinstance(value, list) else _shown(value)
     missing = reference.path[depth]
-    return f"the output of task {reference.task_id!r} has no {missing!r} at {where}; there is {has}."
+    return f"the output of task {reference.task_id!r} has no {missing!r} at {where}; there is {there}."
 
 
 def _pieces(text: str) -> list[str | Reference]:
