@@ -37,7 +37,15 @@ from orchestration.execution.session import Session, World
 from orchestration.execution.state_mirror import StateMirror
 from orchestration.execution.storage_rules import add_up
 from orchestration.metrics import totals_document
-from orchestration.models import Json, OrchestrationId, OrchestrationMode, OrchestrationStatus, PlanId
+from orchestration.models import (
+    SETTLED,
+    Json,
+    OrchestrationId,
+    OrchestrationMode,
+    OrchestrationStatus,
+    PlanId,
+    TaskStatus,
+)
 from orchestration.options import OrchestratorOptions
 from orchestration.plan_store import load_plan, save_plan
 from orchestration.planning.decomposer import AdvancedTaskDecomposer
@@ -57,6 +65,9 @@ _KEPT = 1_000
 
 _TALLIED = 100_000
 """Ended orchestrations that `get_performance_metrics` covers."""
+
+_OVER = SETTLED | {TaskStatus.SUPERSEDED}
+"""Statuses in which a task needs no system any more."""
 
 _UNFINISHED = [status for status in OrchestrationStatus if not status.is_terminal]
 
@@ -336,16 +347,17 @@ class AdvancedTaskOrchestrator(OrchestrationReader):
         prepared = await prepare(
             submission, self.systems, self.options, self._world.identity, self._clock.now_us()
         )
-        created = await self.storage.create_orchestration(prepared.new)
-        identifier = created.record.orchestration_id
-        if created.lease is None:  # the key named one that exists already
-            return identifier
-        if not is_started:
-            await self.storage.release_lease(created.lease)
-            return identifier
-        prepared.state.orchestration_id = identifier
-        driven = session.coordinator.take_over(created.lease, prepared.state, on_event)
-        self._watch(session, created.record, driven, prepared.warnings, plan, planning_seconds)
+        with anyio.CancelScope(shield=True):  # once stored it is driven or free, never held by nobody
+            created = await self.storage.create_orchestration(prepared.new)
+            identifier = created.record.orchestration_id
+            if created.lease is None:  # the key named one that exists already
+                return identifier
+            if not is_started:
+                await self.storage.release_lease(created.lease)
+                return identifier
+            prepared.state.orchestration_id = identifier
+            driven = session.coordinator.take_over(created.lease, prepared.state, on_event)
+            self._watch(session, created.record, driven, prepared.warnings, plan, planning_seconds)
         return identifier
 
     def _watch(
@@ -468,7 +480,7 @@ class AdvancedTaskOrchestrator(OrchestrationReader):
         try:
             state = await load_state(self.storage, lease.orchestration_id)
             missing = sorted(
-                {task.system for task in state.tasks.values() if not task.is_settled}
+                {task.system for task in state.tasks.values() if task.status not in _OVER}
                 - set(self.systems.names)
             )
             if missing:

@@ -91,6 +91,7 @@ class ParallelCoordinator:
         clock: Where time comes from.
         draw: Draws a number in [0, 1): the jitter of attempts that were stopped.
         find_alternative: Answers an effect that asks for an alternative plan; None when nobody can.
+        is_detailed: Whether to log every committed event at DEBUG.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class ParallelCoordinator:
         clock: Clock,
         draw: Callable[[], float],
         find_alternative: FindAlternative | None = None,
+        is_detailed: bool = False,
     ) -> None:
         self.engine = engine
         self.driven: dict[OrchestrationId, Driven] = {}
@@ -114,6 +116,7 @@ class ParallelCoordinator:
         self._clock = clock
         self._draw = draw
         self._find_alternative = find_alternative
+        self._is_detailed = is_detailed
         self._inbox: deque[_Letter] = deque()
         self._mail: anyio.Event | None = None
         self._attempts: deque[StartAttempt | None] = deque()
@@ -330,6 +333,15 @@ class ParallelCoordinator:
                 driven.pending_events, driven.pending_outputs = [], []
                 driven.state.touched.clear()
                 driven.publish(events, commit.summary)
+                if self._is_detailed and log.is_enabled_for(logging.DEBUG):
+                    for recorded in events:
+                        log.debug(
+                            "Event committed",
+                            operation=recorded.event.type.upper(),
+                            orchestration_id=recorded.orchestration_id,
+                            seq=recorded.seq,
+                            task_id=getattr(recorded.event, "task_id", None),
+                        )
             return
 
     def _commit_of(self, driven: Driven) -> Commit:

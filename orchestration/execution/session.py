@@ -114,6 +114,7 @@ class Session:
             clock=world.clock,
             draw=world.rng.random,
             find_alternative=self._find_alternative,
+            is_detailed=options.enable_detailed_metrics,
         )
         self._group: anyio.abc.TaskGroup | None = None
 
@@ -188,17 +189,20 @@ class Session:
             return NoAlternative(
                 orchestration_id=orchestration_id, task_id=task_id, reason="there is no planner to ask"
             )
-        request = AlternativeRequest(
-            orchestration_id=orchestration_id,
-            task=task.node,
-            error=effect.error,
-            goal=state.dag.goal,
-            context=state.context,
-            inputs=await self._runner.inputs(state, task),
-            completed=[other for other, entry in state.tasks.items() if entry.status is TaskStatus.COMPLETED],
-            systems=world.registry.names,
-        )
         try:
+            completed = [
+                other for other, entry in state.tasks.items() if entry.status is TaskStatus.COMPLETED
+            ]
+            request = AlternativeRequest(
+                orchestration_id=orchestration_id,
+                task=task.node,
+                error=effect.error,
+                goal=state.dag.goal,
+                context=state.context,
+                inputs=await self._runner.inputs(state, task),
+                completed=completed,
+                systems=world.registry.names,
+            )
             dag = await replanner.alternative(request)
             if dag is None:
                 reason = "the planner had none"

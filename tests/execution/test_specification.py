@@ -292,6 +292,13 @@ async def test_debug_mode_logs_through_the_standard_logger(caplog: pytest.LogCap
     (record,) = [
         record for record in caplog.records if getattr(record, "operation", "") == "TASK_EXECUTION_START"
     ]
+    operations = [
+        getattr(entry, "operation", "") for entry in caplog.records if entry.levelno == logging.DEBUG
+    ]
+    assert [name for name in operations if name.startswith("ATTEMPT")] == [
+        "ATTEMPT_STARTED",
+        "ATTEMPT_SUCCEEDED",
+    ]
     assert record.name == "advanced_task_orchestration"
     assert vars(record)["task_id"] == "a"
     assert vars(record)["orchestration_id"] == "d-1"
