@@ -26,6 +26,9 @@ from orchestration.systems.base import bounded, listed, nearest
 CLOSE_SECONDS = 10.0
 """Longest wait for one system to close; what is not closed then is left behind and logged."""
 
+HAND_OVER_SECONDS = 10.0
+"""How long a caller that leaves before others waits for background work of theirs in its task group to end."""
+
 CHECK_SECONDS = 10.0
 """Longest wait for a system's health, unless the caller says otherwise."""
 
@@ -38,7 +41,10 @@ class NeedsTaskGroup(Protocol):
     """A system that keeps background tasks."""
 
     def attach(self, task_group: anyio.abc.TaskGroup | None) -> None:
-        """Take the task group for background tasks, in place of an earlier one; None: there is none any more."""
+        """Take the task group for background tasks; None: there is none any more.
+
+        Tasks in an earlier group must end soon; they are cancelled after `HAND_OVER_SECONDS`.
+        """
         ...
 
 
@@ -131,7 +137,13 @@ class SystemRegistry:
                 with anyio.CancelScope(shield=True):
                     await self._close()
                 task_group.cancel_scope.cancel()  # only what could not be closed in time is left there
-        return await task_group.__aexit__(exc_type, exc, traceback)
+        task_group.cancel_scope.deadline = anyio.current_time() + HAND_OVER_SECONDS
+        if isinstance(exc, anyio.get_cancelled_exc_class()):
+            return await task_group.__aexit__(exc_type, exc, traceback)
+        await task_group.__aexit__(
+            None, None, None
+        )  # the caller's own exception is not to come out in a group
+        return None
 
     def _attach(self, task_group: anyio.abc.TaskGroup | None) -> None:
         self._owner = task_group
