@@ -121,6 +121,8 @@ class Engine:
         self.scheduler = scheduler or AdaptiveTaskScheduler(SlotPool(5))
         self.options = options or EngineOptions()
         self.states: dict[OrchestrationId, State] = {}
+        self._dormant: set[OrchestrationId] = set()
+        """Adopted, not yet taken over; only ever asked about one id."""
         self._now_us = 0
         self._deadlines: list[_Deadline] = []
         self._deadline_count = 0
@@ -129,18 +131,29 @@ class Engine:
     # What callers see
 
     def adopt(self, state: State) -> None:
-        """Take a replayed or new state in. Nothing happens with it before a `TakeOver`."""
+        """Take a replayed or new state in.
+
+        Nothing of it starts before a `TakeOver`: what its journal calls running ran elsewhere, holds no slot here and
+        reports to nobody. Requests (pause, resume, cancel) are taken before.
+
+        Raises:
+            NotPossibleError: The engine holds the orchestration already.
+        """
+        if state.orchestration_id in self.states:
+            raise _driven_already(state.orchestration_id)
         self.states[state.orchestration_id] = state
+        self._dormant.add(state.orchestration_id)
         self._now_us = max(self._now_us, state.last_at_us)
         state.newly_ready.clear()
         state.newly_dead.clear()
-        self.scheduler.add(state)
 
     def drop(self, orchestration_id: OrchestrationId) -> None:
         """Forget an orchestration: it has ended, or somebody else drives it now."""
         state = self.states.pop(orchestration_id, None)
         self.scheduler.remove(orchestration_id)
-        if state is not None:
+        if orchestration_id in self._dormant:
+            self._dormant.discard(orchestration_id)
+        elif state is not None:
             self.scheduler.slots.used -= len(state.running)
 
     def next_deadline_us(self) -> int | None:
@@ -195,7 +208,8 @@ class Engine:
         """Raise AssertionError when something is not as it must always be; for tests."""
         for state in self.states.values():
             check_state(state)
-        running = sum(len(state.running) for state in self.states.values())
+        driven = (state for name, state in self.states.items() if name not in self._dormant)
+        running = sum(len(state.running) for state in driven)
         assert running <= self.scheduler.slots.used, "a running attempt holds no slot"
 
     # Reports
@@ -309,6 +323,8 @@ class Engine:
         task = state.tasks.get(item.task_id) if state is not None else None
         if state is None or task is None or task.status is not TaskStatus.REPLANNING:
             return
+        if item.orchestration_id in self._dormant:
+            return  # whoever drives it asks anew
         revision: PlanRevised | str = (
             item.reason if isinstance(item, NoAlternative) else plan_revision(state, task, item)
         )
@@ -421,7 +437,8 @@ class Engine:
         if state.status is not OrchestrationStatus.PAUSED:
             raise NotPossibleError(f"Orchestration {state.orchestration_id!r}", state.status, "resumed")
         self._record(state, OrchestrationResumed())
-        self._ask_again(state)
+        if state.orchestration_id not in self._dormant:
+            self._ask_again(state)
 
     def _cancel(self, state: State, reason: str) -> None:
         if state.status not in {OrchestrationStatus.RUNNING, OrchestrationStatus.PAUSED}:
@@ -440,6 +457,14 @@ class Engine:
 
     def _take_over(self, state: State) -> None:
         """Go on where the driver before stopped, wherever that was."""
+        if state.orchestration_id not in self._dormant:
+            if state.status.is_terminal:
+                raise NotPossibleError(
+                    f"Orchestration {state.orchestration_id!r}", state.status, "taken over"
+                )
+            raise _driven_already(state.orchestration_id)
+        self._dormant.discard(state.orchestration_id)
+        self.scheduler.add(state)
         cancelled: list[TaskId] = []
         for task_id in list(state.running):
             if state.status is OrchestrationStatus.CANCELLING:
@@ -491,6 +516,8 @@ class Engine:
         state = self.states.get(orchestration_id)
         task = state.tasks.get(task_id) if state is not None else None
         if state is None or task is None or task.status is not TaskStatus.RUNNING or task.attempt != attempt:
+            return None
+        if orchestration_id in self._dormant:
             return None
         return state, task
 
@@ -566,6 +593,10 @@ class Engine:
                     system=task.system,
                 )
             )
+
+
+def _driven_already(orchestration_id: OrchestrationId) -> NotPossibleError:
+    return NotPossibleError(f"Orchestration {orchestration_id!r}", "driven here already", "taken over")
 
 
 def backoff_seconds(factor: float, failures: int, jitter: float) -> float:

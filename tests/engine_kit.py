@@ -1,0 +1,314 @@
+"""Drives the pure engine in tests: graphs in a few words, reports by task id, the journal kept, invariants on.
+
+Every input is followed by `check_invariants()` and by a replay of the whole journal that must equal the live state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any, TypeVar
+
+from orchestration.dag import TaskDAG
+from orchestration.engine.effects import Effect, RequestAlternative, StartAttempt
+from orchestration.engine.engine import Decision, Engine, EngineOptions
+from orchestration.engine.events import AttemptStarted, Event, OrchestrationSubmitted, Recorded
+from orchestration.engine.inputs import (
+    AlternativeFound,
+    Cancel,
+    DeadlineReached,
+    Input,
+    NoAlternative,
+    OutputRef,
+    Pause,
+    ReportCancelled,
+    ReportFailure,
+    ReportSuccess,
+    Resume,
+    TakeOver,
+    TaskDefaults,
+)
+from orchestration.engine.scheduler import AdaptiveTaskScheduler, SlotPool
+from orchestration.engine.state import State, TaskState, replay
+from orchestration.models import (
+    ErrorRecord,
+    Json,
+    JsonObject,
+    OrchestrationId,
+    OrchestrationMode,
+    OrchestrationStatus,
+    TaskEdge,
+    TaskId,
+    TaskNode,
+    TaskStatus,
+)
+
+E = TypeVar("E", bound=Effect)
+ONE_OUTPUT = OutputRef(sha256="ab" * 32, size_bytes=2)
+SECOND = 1_000_000
+START = 1_000 * SECOND
+"""When tests begin, in microseconds since the epoch."""
+
+_NOT_STATE = {"dag", "newly_ready", "newly_dead", "touched", "_story"}
+"""Attributes of a state that are no part of the fold, or are its input."""
+
+
+def graph(tasks: str | Iterable[TaskNode], *edges: TaskEdge | str, dag_id: str = "dag") -> TaskDAG:
+    """Return a DAG: `graph("a b c", "a b", "b c?")` has edges a → b and, optional, b → c."""
+    dag = TaskDAG(dag_id)
+    for task in [TaskNode(name) for name in tasks.split()] if isinstance(tasks, str) else tasks:
+        dag.add_task(task)
+    for edge in edges:
+        dag.add_dependency(edge_of(edge) if isinstance(edge, str) else edge)
+    return dag
+
+
+def edge_of(text: str) -> TaskEdge:
+    """Return the edge that `"a b"`, `"a b?"` (optional) or `"a b if CONDITION"` describes."""
+    ends, _, condition = text.partition(" if ")
+    source, target = ends.split()
+    return TaskEdge(
+        source, target.rstrip("?"), is_optional=target.endswith("?"), condition=condition.strip() or None
+    )
+
+
+def submitted(
+    dag: TaskDAG,
+    orchestration_id: OrchestrationId = "o",
+    *,
+    mode: OrchestrationMode = OrchestrationMode.HIERARCHICAL,
+    defaults: TaskDefaults | None = None,
+    context: JsonObject | None = None,
+    can_replan: bool = False,
+    at_us: int = START,
+) -> Recorded:
+    """Return the first entry of an orchestration's journal."""
+    event = OrchestrationSubmitted(
+        dag_sha256="",
+        mode=mode,
+        context=context or {},
+        routes=dict.fromkeys(dag.nodes, "here"),
+        defaults=defaults or TaskDefaults(timeout_seconds=None),
+        can_replan=can_replan,
+    )
+    return Recorded(orchestration_id=orchestration_id, seq=1, at_us=at_us, event=event)
+
+
+def new_engine(
+    slots: int = 5, *, options: EngineOptions | None = None, pool: SlotPool | None = None
+) -> Engine:
+    """Return an engine with its own slots, or with shared ones."""
+    return Engine(AdaptiveTaskScheduler(pool or SlotPool(slots)), options)
+
+
+class Bench:
+    """One orchestration on an engine, driven by hand.
+
+    Args:
+        dag: What to run.
+        beside: Another one, on whose engine this one is put.
+        slots: Of the new engine, otherwise.
+        options: Of the new engine.
+        checks: False: no invariants, no replay after each input; for large graphs.
+        settings: What `submitted` takes.
+    """
+
+    def __init__(
+        self,
+        dag: TaskDAG,
+        *,
+        beside: Bench | None = None,
+        slots: int = 5,
+        options: EngineOptions | None = None,
+        orchestration_id: OrchestrationId = "o",
+        checks: bool = True,
+        **settings: Any,
+    ) -> None:
+        self.dag = dag
+        self.checks = checks
+        self.id = orchestration_id
+        self.options = options
+        self.engine: Engine = beside.engine if beside else new_engine(slots, options=options)
+        self.mates: list[Bench] = beside.mates if beside else []
+        """Everyone on the engine."""
+        self.mates.append(self)
+        self.now_us = START
+        self.journal = [submitted(dag, orchestration_id, **settings)]
+        self.effects: list[Effect] = []
+        self.state = replay(self.id, dag, self.journal)
+        self.engine.adopt(self.state)
+
+    # Telling
+
+    def tell(self, item: Input) -> Decision:
+        """Hand the engine an input; keep what came of it and check that all is well."""
+        decision = self.engine.handle(item, self.now_us)
+        for mate in self.mates:
+            mate.journal += [entry for entry in decision.events if entry.orchestration_id == mate.id]
+            mate.effects += [effect for effect in decision.effects if effect.orchestration_id == mate.id]
+            if mate.checks:
+                mate.check()
+        return decision
+
+    def check(self) -> None:
+        """Fail unless every invariant holds and replaying the journal gives the live state."""
+        self.engine.check_invariants()
+        assert_same(self.state, replay(self.id, self.dag, self.journal))
+
+    def start(self) -> Decision:
+        return self.tell(TakeOver(orchestration_id=self.id))
+
+    def succeed(self, task_id: TaskId, value: Json = None, **more: Any) -> Decision:
+        return self.tell(
+            ReportSuccess(
+                orchestration_id=self.id,
+                task_id=task_id,
+                attempt=more.pop("attempt", self.task(task_id).attempt),
+                output=ONE_OUTPUT,
+                value=value,
+                **more,
+            )
+        )
+
+    def fail(
+        self,
+        task_id: TaskId,
+        *,
+        retryable: bool = False,
+        jitter: float = 0.5,
+        attempt: int | None = None,
+        retry_after_seconds: float | None = None,
+        code: str = "broken",
+    ) -> Decision:
+        number = self.task(task_id).attempt if attempt is None else attempt
+        error = ErrorRecord(
+            code=code,
+            message=f"{task_id} broke",
+            retryable=retryable,
+            attempt=number,
+            system="here",
+            retry_after_seconds=retry_after_seconds,
+        )
+        return self.tell(
+            ReportFailure(
+                orchestration_id=self.id, task_id=task_id, attempt=number, error=error, jitter=jitter
+            )
+        )
+
+    def stopped(self, task_id: TaskId, attempt: int | None = None, jitter: float = 0.5) -> Decision:
+        number = self.task(task_id).attempt if attempt is None else attempt
+        return self.tell(
+            ReportCancelled(orchestration_id=self.id, task_id=task_id, attempt=number, jitter=jitter)
+        )
+
+    def wait(self, seconds: float) -> Decision:
+        """Let time pass, then tell the engine that its deadline has come."""
+        self.now_us += round(seconds * SECOND)
+        return self.tell(DeadlineReached())
+
+    def pause(self) -> Decision:
+        return self.tell(Pause(orchestration_id=self.id))
+
+    def resume(self) -> Decision:
+        return self.tell(Resume(orchestration_id=self.id))
+
+    def cancel(self, reason: str = "") -> Decision:
+        return self.tell(Cancel(orchestration_id=self.id, reason=reason))
+
+    def offer(self, task_id: TaskId, dag: TaskDAG, **more: Any) -> Decision:
+        return self.tell(AlternativeFound(orchestration_id=self.id, task_id=task_id, dag=dag, **more))
+
+    def refuse(self, task_id: TaskId, reason: str = "nobody knows one") -> Decision:
+        return self.tell(NoAlternative(orchestration_id=self.id, task_id=task_id, reason=reason))
+
+    def crash(self) -> None:
+        """Lose everything but the journal; a new engine holds what it adds up to, not yet taken over."""
+        self.state = replay(self.id, self.dag, self.journal)
+        self.engine = new_engine(self.engine.scheduler.slots.limit, options=self.options)
+        self.mates = [self]
+        self.engine.adopt(self.state)
+        self.effects = []
+
+    # Looking
+
+    def task(self, task_id: TaskId) -> TaskState:
+        return self.state.tasks[task_id]
+
+    def statuses(self) -> dict[TaskId, str]:
+        return {task_id: task.status.value for task_id, task in self.state.tasks.items()}
+
+    @property
+    def outcome(self) -> OrchestrationStatus:
+        return self.state.status
+
+    @property
+    def running(self) -> list[TaskId]:
+        return list(self.state.running)
+
+    def of(self, kind: type[E]) -> list[E]:
+        """Return the effects of one kind so far."""
+        return [effect for effect in self.effects if isinstance(effect, kind)]
+
+    def starts(self) -> list[str]:
+        """Return the attempts this driver was told to start so far, as `task#n`."""
+        return [f"{effect.task_id}#{effect.attempt}" for effect in self.of(StartAttempt)]
+
+    def history(self) -> list[str]:
+        """Return the attempts started so far, by whichever driver, as `task#n`."""
+        events = (entry.event for entry in self.journal)
+        return [f"{event.task_id}#{event.attempt}" for event in events if isinstance(event, AttemptStarted)]
+
+    def asked(self) -> list[TaskId]:
+        """Return the tasks an alternative was asked for, so far."""
+        return [effect.task_id for effect in self.of(RequestAlternative)]
+
+    def run_out(self, limit: int = 10_000) -> None:
+        """Let every running attempt succeed until nothing runs."""
+        for _ in range(limit):
+            if not self.state.running:
+                return
+            self.succeed(next(iter(self.state.running)))
+        raise AssertionError(f"still running after {limit} reports: {self.running}")
+
+
+def events_of(entries: Decision | Iterable[Recorded]) -> list[Event]:
+    """Return the bare events."""
+    return [entry.event for entry in (entries.events if isinstance(entries, Decision) else entries)]
+
+
+def assert_same(one: State, other: State) -> None:
+    """Fail unless two states agree in every field of every task and in everything else that counts."""
+    assert snapshot(one) == snapshot(other)
+
+
+def snapshot(state: State) -> dict[str, Any]:
+    """Return everything a state knows, as plain values."""
+    return {name: plain(value) for name, value in vars(state).items() if name not in _NOT_STATE}
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON-like data; sets are sorted, edges show both ends."""
+    if isinstance(value, Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {
+            (key.value if isinstance(key, Enum) else str(key)): plain(item) for key, item in value.items()
+        }
+    if isinstance(value, set | frozenset):
+        return sorted(plain(item) for item in value)
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def is_settled(status: str) -> bool:
+    """Whether a task status is an outcome."""
+    return TaskStatus(status) in {
+        TaskStatus.COMPLETED,
+        TaskStatus.FAILED,
+        TaskStatus.CANCELLED,
+        TaskStatus.SKIPPED,
+    }
