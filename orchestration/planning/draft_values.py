@@ -29,6 +29,7 @@ FIELD_NAMES: Mapping[str, str] = {
     "dependencies": "depends_on",
     "dependency": "depends_on",
     "depends": "depends_on",
+    "dependson": "depends_on",
     "prerequisites": "depends_on",
     "requires": "depends_on",
     "upstream": "depends_on",

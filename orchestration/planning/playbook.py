@@ -185,6 +185,8 @@ class _Reading:
                     "Give each an id of its own.",
                 )
             self._check_names(source, (*way, "depends_on"), subtask.depends_on, known, "subtask")
+            if subtask.task_id in subtask.depends_on:
+                self._report_at(source, (*way, "depends_on"), "names the subtask itself.", "Remove it.")
             if subtask.when is not None:
                 self._check_names(
                     source, (*way, "when"), [subtask.when], list(playbook.parameters), "parameter"
@@ -204,7 +206,7 @@ class _Reading:
         for name in names:
             if name not in known:
                 near = nearest(name, known)
-                listed = ", ".join(known) or "none"
+                listed = ", ".join(dict.fromkeys(known)) or "none"
                 fix = f"Write {near!r}." if near else f"There are: {listed}."
                 self._report_at(source, way, f"names the {kind} {name!r}, which there is not.", fix)
 

@@ -75,8 +75,8 @@ async def propose_sentences(request: PlanRequest, trail: ThoughtTrail) -> Propos
     else:
         how = "one after the other, as written" if parts.is_ordered else "at once, for nothing orders them"
         note = (
-            f"No playbook is used and no tasks were sent: each of the goal's {len(parts.texts)} {parts.kind} is one task, "
-            f"{how}; their meaning was not analysed."
+            "No playbook is used and no tasks were sent: "
+            f"each of the goal's {len(parts.texts)} {parts.kind} is one task, {how}; their meaning was not analysed."
         )
     await trail.think(note)
     return Proposal(dag=_dag(parts, request), planner="sentences", notes=(note,))

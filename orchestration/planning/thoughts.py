@@ -135,12 +135,11 @@ def told_critical_path(dag: TaskDAG) -> str:
             f"No task has an estimate. The longest chain has {len(path.task_ids)} of {len(dag.nodes)} tasks."
         )
     way = " → ".join(path.task_ids[:_SHOWN_TASKS]) + (" → …" if len(path.task_ids) > _SHOWN_TASKS else "")
-    useful = (
-        f"more than {work / path.seconds:.1f} workers can't pay off" if path.seconds else "it takes no time"
-    )
+    if not path.seconds:
+        return f"By {basis} the plan takes no time at all."
     return (
-        f"By {basis} the critical path is {way}: {path.seconds:g} s of {work:g} s of work, "
-        f"so no schedule is shorter and {useful}."
+        f"By {basis} the critical path is {way}: {path.seconds:g} s of {work:g} s of work, so no schedule is "
+        f"shorter, and on average at most {work / path.seconds:.1f} tasks run at once."
     )
 
 
