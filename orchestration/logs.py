@@ -105,6 +105,12 @@ def configure(level: str | int = "INFO", json: bool | None = None, stream: TextI
     logging.getLogger(LOGGER_NAME).setLevel(level)
 
 
+def prepare() -> None:
+    """Load what logging needs now, instead of in the middle of the work with the first record, if INFO is on."""
+    if logging.getLogger(LOGGER_NAME).isEnabledFor(logging.INFO):
+        _structured(LOGGER_NAME)
+
+
 class _Handler(logging.StreamHandler[TextIO]):
     """Writes to a stream; makes its formatter when there is a first record, for that needs structlog."""
 

@@ -7,14 +7,14 @@ May import: config, orchestration, storage, stdlib. The command line and the MCP
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from config.settings import Settings, ThinkingCommand
 from config.systems_config import CommandSettings, FunctionSettings, McpSettings, SystemSettings
 from orchestration.clock import SystemClock
 from orchestration.errors import ConfigurationError, Problem
-from orchestration.ports import Storage, System, ThinkingServer
+from orchestration.ports import Storage, System
 from orchestration.reader import OrchestrationReader
 from storage import SqliteStorage
 
@@ -115,14 +115,11 @@ def make_system(name: str, spec: SystemSettings) -> System:
     return McpSystem(spec, name)
 
 
-def make_thinking(command: ThinkingCommand | None) -> OpenThinking | None:
-    """Return what opens the Sequential Thinking server of a plan; None stands for the in-process one."""
+def make_thinking(command: ThinkingCommand | None) -> OpenThinking:
+    """Return what opens the Sequential Thinking server of a plan: a process, or one inside this process."""
+    from orchestration.planning.sequential_thinking import in_process_thinking, thinking_process
+
     if command is None:
-        return None
-
-    def start() -> AbstractAsyncContextManager[ThinkingServer]:
-        from orchestration.planning.sequential_thinking import thinking_process
-
-        return thinking_process((command.command, *command.args), env=command.env)
-
-    return start
+        return in_process_thinking
+    argv = (command.command, *command.args)
+    return lambda: thinking_process(argv, env=command.env)

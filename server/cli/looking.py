@@ -206,7 +206,7 @@ def _show_list(found: list[dict[str, Any]], output: Output, empty: str) -> None:
                 _state(each),
                 f"{each['progress_percentage']:.0f} %",
                 f"{each['total_tasks']:,}",
-                each["created_at"],
+                each["created_at"][:16].replace("T", " ") + "Z",
                 clip(each["goal"], 60),
             )
             for each in found

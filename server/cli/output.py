@@ -15,6 +15,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+_WIDE_COLUMN = 60
+"""A column wider than this may be cut on a terminal that is too narrow."""
+
 
 class Output:
     """Where a command's answer goes.
@@ -83,7 +86,12 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for column, heading in enumerate(headings):
+            # Ids are there to be copied: only the last column, a description, gives way on a narrow terminal.
+            widest = max(len(row[column]) for row in (headings, *cells))
+            is_last = column == len(headings) - 1
+            table.add_column(heading, no_wrap=True, min_width=0 if is_last else min(widest, _WIDE_COLUMN))
         for row in cells:
             table.add_row(*(Text(cell) for cell in row))
         try:
@@ -109,11 +117,11 @@ def _silence(stream: TextIO) -> None:
 
 
 def seconds(value: float | None) -> str:
-    """Return a duration for people: `0.04 s`, `12.3 s`, `3 min 20 s`, `2 h 05 min`."""
+    """Return a duration for people: `40 ms`, `12.3 s`, `3 min 20 s`, `2 h 05 min`."""
     if value is None:
         return ""
     if value < 1:
-        return f"{value:.2f} s"
+        return f"{value * 1000:.0f} ms"
     if value < 60:
         return f"{value:.1f} s"
     whole = round(value)

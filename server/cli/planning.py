@@ -7,6 +7,7 @@ database and import neither the MCP SDK nor, for a DAG without conditions, the C
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from server.cli.session import drive, hint, load
 if TYPE_CHECKING:
     from config.settings import Settings
     from orchestration.dag import TaskDAG
+    from orchestration.errors import Problem
+    from orchestration.orchestrator import AdvancedTaskOrchestrator
     from orchestration.planning.plan import Plan
 
 _SCHEDULE_SHOWN = 30
@@ -73,23 +76,26 @@ def register(commands: Commands) -> None:
 
 
 def decompose(args: argparse.Namespace, output: Output) -> int:
-    """Make a plan and show it."""
-
-    settings = load(args, output)
+    """Make a plan, store it and show it with what nothing here could run of it."""
+    settings = load(args, output, has_progress=not output.is_json)
     mode = _mode(args)
     if args.output is not None:
         _suffix(args.output)
-    plan = drive(
-        settings, lambda orchestrator: orchestrator.decompose(args.goal, context=args.context, mode=mode)
-    )
-    if plan is None:
+
+    async def work(orchestrator: AdvancedTaskOrchestrator) -> tuple[Plan, Sequence[Problem]]:
+        plan = await orchestrator.decompose(args.goal, context=args.context, mode=mode)
+        return plan, await orchestrator.find_unroutable(plan.dag)
+
+    made = drive(settings, work)
+    if made is None:
         raise KeyboardInterrupt
+    plan, problems = made
     if args.output is not None:
         write_dag(args.output, plan.dag)
     if output.is_json:
-        output.document(_plan_document(plan, settings))
+        output.document(_plan_document(plan, problems, settings))
     else:
-        _show_plan(plan, settings, args, output)
+        _show_plan(plan, problems, settings, args, output)
     return SUCCESS
 
 
@@ -226,9 +232,12 @@ def _read_durations(path: Path) -> dict[str, float]:
     return found
 
 
-def _plan_document(plan: Plan, settings: Settings) -> dict[str, Any]:
+def _plan_document(plan: Plan, problems: Sequence[Problem], settings: Settings) -> dict[str, Any]:
+    from dataclasses import asdict
+
     from orchestration.dag_file import dag_to_document
     from orchestration.planning.plan import estimate
+    from orchestration.reports import thought_document
 
     return {
         "plan_id": plan.plan_id,
@@ -236,14 +245,17 @@ def _plan_document(plan: Plan, settings: Settings) -> dict[str, Any]:
         "goal": plan.goal,
         "planner": plan.planner,
         "thinking_server": plan.thinking_server,
-        "thoughts": [{"number": thought.number, "thought": thought.text} for thought in plan.thoughts],
+        "thoughts": [thought_document(thought) for thought in plan.thoughts],
         "notes": list(plan.notes),
         "estimate": dict(estimate(plan.dag, settings.options.concurrency)),
+        "problems": [asdict(problem) for problem in problems],
         "dag": dag_to_document(plan.dag),
     }
 
 
-def _show_plan(plan: Plan, settings: Settings, args: argparse.Namespace, output: Output) -> None:
+def _show_plan(
+    plan: Plan, problems: Sequence[Problem], settings: Settings, args: argparse.Namespace, output: Output
+) -> None:
     from orchestration.planning.plan import estimate
 
     upstream = plan.dag.incoming()
@@ -254,7 +266,7 @@ def _show_plan(plan: Plan, settings: Settings, args: argparse.Namespace, output:
             (
                 task.task_id,
                 task.system_preference,
-                ", ".join(edge.source_task_id for edge in upstream[task.task_id]),
+                clip(", ".join(edge.source_task_id for edge in upstream[task.task_id]), 50),
                 clip(task.description, 70),
             )
             for task in plan.dag.nodes.values()
@@ -262,11 +274,15 @@ def _show_plan(plan: Plan, settings: Settings, args: argparse.Namespace, output:
     )
     for note in plan.notes:
         output.line(f"note: {note}")
+    for problem in problems:
+        output.line(f"problem: {problem}")
     expected = estimate(plan.dag, settings.options.concurrency)
     output.line(
         f"Expected: {seconds(expected['expected_seconds'])}, at most {expected['width']} tasks at once."
     )
-    if args.output is not None:
+    if problems:
+        output.line("Next: configure a system that can run these tasks; docs/configuration.md says how.")
+    elif args.output is not None:
         output.line(f"Next: {hint(args, 'run', str(args.output))}")
     elif plan.plan_id is not None:
         output.line(f"Next: {hint(args, 'run', '--plan', plan.plan_id)}")

@@ -153,6 +153,8 @@ async def _plan(
         from orchestration.plan_store import load_plan
 
         return await load_plan(orchestrator.storage, args.plan)
+    if not output.is_json:
+        output.note("planning …")
     plan = await orchestrator.decompose(args.goal, context=args.context, mode=mode)
     if not output.is_json:
         output.note(f"plan {plan.plan_id} by {plan.planner}")

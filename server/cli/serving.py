@@ -35,7 +35,9 @@ def serve(args: argparse.Namespace, output: Output) -> int:
     """Serve until the client leaves or the process is told to end."""
 
     settings = load(args, output)
+    from orchestration.logs import prepare
     from server import app
 
+    prepare()
     app.serve(settings, args.transport, args.host, args.port)
     return SUCCESS

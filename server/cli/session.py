@@ -86,7 +86,10 @@ def drive(settings: Settings, work: Callable[[AdvancedTaskOrchestrator], Awaitab
     """
     import anyio
 
+    from orchestration.logs import prepare
     from server.composition import open_orchestrator
+
+    prepare()
 
     async def main() -> T | None:
         result: T | None = None

@@ -32,8 +32,8 @@ def test_validate_lists_every_mistake(cli: CommandLine) -> None:
         "dag_id: wrong\ntasks:\n  - {task_id: a, depends_on: [c], priorty: HIGH}\n  - {task_id: b, depends_on: [a]}\n",
     )
 
-    answer = cli("validate", "wrong.yaml")
-    document = cli("validate", "wrong.yaml", "--json").document
+    answer = cli.inside("validate", "wrong.yaml")
+    document = cli.inside("validate", "wrong.yaml", "--json").document
 
     assert answer.code == 2
     assert answer.err.startswith("error: The DAG has 2 mistakes:\n")
@@ -45,7 +45,7 @@ def test_validate_warns_of_systems_that_are_not_configured(cli: CommandLine) -> 
     """Not a mistake (another system may fit), but most likely a slip."""
     cli.write("slip.yaml", "dag_id: slip\ntasks: [{task_id: a, system_preference: job}]\n")
 
-    answer = cli("validate", "slip.yaml")
+    answer = cli.inside("validate", "slip.yaml")
 
     assert answer.code == 0
     assert (
@@ -56,7 +56,7 @@ def test_validate_warns_of_systems_that_are_not_configured(cli: CommandLine) -> 
 
 def test_a_missing_file_is_named(cli: CommandLine) -> None:
     """With what was expected."""
-    answer = cli("validate", "nothing.yaml")
+    answer = cli.inside("validate", "nothing.yaml")
 
     assert answer.code == 2
     assert "'nothing.yaml'; expected an existing DAG file" in answer.err
@@ -64,7 +64,7 @@ def test_a_missing_file_is_named(cli: CommandLine) -> None:
 
 def test_simulate_gives_the_promised_numbers(cli: CommandLine) -> None:
     """Makespan, bound, critical path, cost, utilization and the schedule, by the real engine under virtual time."""
-    answer = cli("simulate", "diamond.yaml", "--workers", "2", "--json")
+    answer = cli.inside("simulate", "diamond.yaml", "--workers", "2", "--json")
 
     found = answer.document
     assert answer.code == 0
@@ -89,11 +89,14 @@ def test_simulate_takes_true_durations(cli: CommandLine) -> None:
     cli.write("broken.json", "{")
 
     assert (
-        cli("simulate", "diamond.yaml", "--durations", "true.json", "--json").document["makespan_seconds"]
+        cli.inside("simulate", "diamond.yaml", "--durations", "true.json", "--json").document[
+            "makespan_seconds"
+        ]
         == 3.0
     )
     unknown, broken = (
-        cli("simulate", "diamond.yaml", "--durations", name) for name in ("unknown.json", "broken.json")
+        cli.inside("simulate", "diamond.yaml", "--durations", name)
+        for name in ("unknown.json", "broken.json")
     )
     assert (unknown.code, broken.code) == (2, 2)
     assert "durations is 'four'; expected the id of a task in the DAG" in unknown.err
@@ -102,7 +105,7 @@ def test_simulate_takes_true_durations(cli: CommandLine) -> None:
 
 def test_simulate_in_words(cli: CommandLine) -> None:
     """A person sees the numbers and the first lines of the schedule."""
-    answer = cli("simulate", "diamond.yaml", "--mode", "simple")
+    answer = cli.inside("simulate", "diamond.yaml", "--mode", "simple")
 
     assert "Makespan:      13.0 s" in answer.out
     assert "Workers:       1 (simple)" in answer.out
@@ -114,9 +117,9 @@ def test_export_of_a_file_is_read_back_the_same(cli: CommandLine) -> None:
     original = load_dag(cli.folder / "diamond.yaml")
 
     for name in ("json", "yaml"):
-        answer = cli("export", "diamond.yaml", "--format", name)
+        answer = cli.inside("export", "diamond.yaml", "--format", name)
         assert load_dag(cli.write(f"copy.{name}", answer.out)) == original
 
-    assert cli("export", "diamond.yaml", "--format", "mermaid").out.startswith("flowchart TD")
-    assert "digraph" in cli("export", "diamond.yaml", "--format", "dot").out
-    assert cli("export", "diamond.yaml", "--format", "dot", "--json").document["format"] == "dot"
+    assert cli.inside("export", "diamond.yaml", "--format", "mermaid").out.startswith("flowchart TD")
+    assert "digraph" in cli.inside("export", "diamond.yaml", "--format", "dot").out
+    assert cli.inside("export", "diamond.yaml", "--format", "dot", "--json").document["format"] == "dot"

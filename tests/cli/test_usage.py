@@ -90,8 +90,8 @@ def test_mistakes_in_the_configuration_are_told_one_a_line(cli: CommandLine) -> 
         "config.yaml", "systems:\n  x: {kind: commando}\nadvanced_orchestration: {log_level: loud}\n"
     )
 
-    answer = cli("list")
-    document = cli("list", "--json").document
+    answer = cli.inside("list")
+    document = cli.inside("list", "--json").document
 
     assert answer.code == 2
     assert answer.err == (
@@ -156,7 +156,7 @@ def test_output_off_a_terminal_is_plain(cli: CommandLine) -> None:
 
 def test_serve_refuses_to_be_reached_from_elsewhere(cli: CommandLine) -> None:
     """There is no authentication yet."""
-    answer = cli("serve", "--transport", "http", "--host", "0.0.0.0", "--json")
+    answer = cli.inside("serve", "--transport", "http", "--host", "0.0.0.0", "--json")
 
     assert answer.code == 2
     assert (
@@ -175,7 +175,7 @@ def test_the_version_is_told(cli: CommandLine) -> None:
 
 def test_reading_creates_no_database(cli: CommandLine) -> None:
     """A typo in a path makes no file; the answer says that there is nothing."""
-    answer = cli("list", "--database", "nowhere/else.db")
+    answer = cli.inside("list", "--database", "nowhere/else.db")
 
     assert answer.code == 0
     assert answer.out == "There are no orchestrations in nowhere/else.db.\n"
@@ -190,7 +190,7 @@ def test_an_unknown_orchestration_is_refused_with_the_way_to_find_one(cli: Comma
         ["export", "no-1"],
         ["status", "no-1", "--events"],
     ):
-        answer = cli(*words)
+        answer = cli.inside(*words)
 
         assert answer.code == 2
         assert answer.err.startswith("error: There is no orchestration 'no-1'. Fix: list them")
@@ -214,8 +214,8 @@ def test_doctor_and_systems_say_what_is_missing(cli: CommandLine) -> None:
         "sequential_thinking: in-process\n",
     )
 
-    doctor = cli("doctor", "--json")
-    systems = cli("systems", "--check")
+    doctor = cli.inside("doctor", "--json")
+    systems = cli.inside("systems", "--check")
 
     checks = {check["name"]: check for check in doctor.document["checks"]}
     assert (doctor.code, systems.code) == (1, 1)
@@ -233,7 +233,7 @@ def test_doctor_lists_mistakes_of_the_configuration(cli: CommandLine, tmp_path: 
     """The tool for finding mistakes must not stop at the first."""
     config = cli.write("config.yaml", "model: x\n")
 
-    answer = cli("doctor")
+    answer = cli.inside("doctor")
 
     assert answer.code == 1
     assert f"FAIL  configuration: {config}:1: model: is not available yet" in answer.out
@@ -246,7 +246,7 @@ def test_doctor_looks_into_a_broken_database(cli: CommandLine) -> None:
     path = cli.write("state.db", "this is no database " * 500)
     before = path.read_bytes()
 
-    answer = cli("doctor", "--json")
+    answer = cli.inside("doctor", "--json")
 
     checks = {check["name"]: check for check in answer.document["checks"]}
     assert answer.code == 1
