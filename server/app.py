@@ -28,7 +28,16 @@ from orchestration.orchestrator import AdvancedTaskOrchestrator
 from server import errors, resources
 from server.desk import Desk
 from server.http import check_host, serve_http
-from server.lifecycle import OrchestratorFactory, first_error, kept, leave, set_on_signal
+from server.lifecycle import (
+    CLOSING_SECONDS,
+    OrchestratorFactory,
+    end_on,
+    first_error,
+    give_up_after,
+    kept,
+    leave,
+    set_on_signal,
+)
 from server.schemas import outline, slim
 from server.tools import register_tools
 from server.updates import Updates
@@ -176,7 +185,7 @@ async def _serve(settings: Settings, transport: str, host: str, port: int) -> No
     stop = anyio.Event()
     async with anyio.create_task_group() as tasks:
         await tasks.start(set_on_signal, stop)
-        async with kept(lambda: open_orchestrator(settings)) as orchestrator:
+        async with kept(lambda: open_orchestrator(settings)) as keeper:
 
             @asynccontextmanager
             async def lend() -> AsyncIterator[AdvancedTaskOrchestrator]:
@@ -184,26 +193,15 @@ async def _serve(settings: Settings, transport: str, host: str, port: int) -> No
                     # The transport has its own copy of fd 1 by now. What a stray print leaves in the buffer of
                     # sys.stdout would be flushed onto it when the process ends.
                     sys.stdout = sys.stderr
-                yield orchestrator
+                yield keeper.orchestrator
 
             server = build_server(lend, takes_over=True)
             if transport == "stdio":
-                await _serve_stdio(server, stop)
+                tasks.start_soon(end_on, stop, keeper)
+                await server.run_stdio_async()
             else:
                 await serve_http(server, host, port, stop)
-        tasks.cancel_scope.cancel()
-
-
-async def _serve_stdio(server: OrchestrationServer, stop: anyio.Event) -> None:
-    """Serve until the client closes our input or `stop` is set."""
-    async with anyio.create_task_group() as tasks:
-
-        async def watch() -> None:
-            await stop.wait()
-            tasks.cancel_scope.cancel()
-
-        tasks.start_soon(watch)
-        await server.run_stdio_async()
+            give_up_after(CLOSING_SECONDS)
         tasks.cancel_scope.cancel()
 
 

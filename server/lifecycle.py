@@ -18,6 +18,7 @@ import anyio
 import anyio.abc
 
 from orchestration.clock import SystemClock
+from orchestration.logs import get_logger
 from orchestration.orchestrator import AdvancedTaskOrchestrator
 
 OrchestratorFactory: TypeAlias = Callable[[], AbstractAsyncContextManager[AdvancedTaskOrchestrator]]
@@ -28,6 +29,8 @@ CLOSING_SECONDS = 1.2
 LINGER_SECONDS = 0.2
 """What threads that are about to end are given."""
 
+log = get_logger()
+
 
 async def set_on_signal(stop: anyio.Event, *, task_status: anyio.abc.TaskStatus[None]) -> None:
     """Set `stop` when the process is told to end; a second time, end at once."""
@@ -35,33 +38,79 @@ async def set_on_signal(stop: anyio.Event, *, task_status: anyio.abc.TaskStatus[
         task_status.started()
         async for number in signals:
             if stop.is_set():
-                os._exit(128 + number)
+                _end(128 + number)
             stop.set()
 
 
-@asynccontextmanager
-async def kept(factory: OrchestratorFactory) -> AsyncIterator[AdvancedTaskOrchestrator]:
-    """Keep an orchestrator open in a task of its own, so that it closes in order even when its user is cancelled.
+class Keeper:
+    """Holds an orchestrator open in a task of its own, so that it closes in order even when its user is cancelled.
 
     Closing gets `CLOSING_SECONDS`; what has not ended by then is cancelled. Either way what is stored is a state from
     which another process goes on.
+
+    Args:
+        factory: Opens the orchestrator.
     """
-    done = anyio.Event()
-    closing = anyio.CancelScope(shield=True)
 
-    async def keep(*, task_status: anyio.abc.TaskStatus[AdvancedTaskOrchestrator]) -> None:
-        with closing:
-            async with factory() as orchestrator:
-                task_status.started(orchestrator)
-                await done.wait()
+    orchestrator: AdvancedTaskOrchestrator
 
-    async with anyio.create_task_group() as owner:
-        orchestrator = await owner.start(keep)
+    def __init__(self, factory: OrchestratorFactory) -> None:
+        self.closed = anyio.Event()
+        self._factory = factory
+        self._wanted = anyio.Event()
+        self._scope = anyio.CancelScope(shield=True)
+
+    async def keep(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Open the orchestrator, hold it until `close`, and close it."""
         try:
-            yield orchestrator
+            with self._scope:
+                async with self._factory() as self.orchestrator:
+                    task_status.started()
+                    await self._wanted.wait()
         finally:
-            done.set()
-            closing.deadline = anyio.current_time() + CLOSING_SECONDS
+            self.closed.set()
+
+    def close(self) -> None:
+        """Ask for closing, and begin to count its time."""
+        if not self._wanted.is_set():
+            self._wanted.set()
+            self._scope.deadline = anyio.current_time() + CLOSING_SECONDS
+
+
+@asynccontextmanager
+async def kept(factory: OrchestratorFactory) -> AsyncIterator[Keeper]:
+    """Keep an orchestrator open for as long as the context lasts."""
+    keeper = Keeper(factory)
+    async with anyio.create_task_group() as owner:
+        await owner.start(keeper.keep)
+        try:
+            yield keeper
+        finally:
+            keeper.close()
+
+
+async def end_on(stop: anyio.Event, keeper: Keeper) -> None:
+    """Close the orchestrator and end the process once `stop` is set.
+
+    For a server over stdio: a thread of it waits for the client's next line, and nothing can wake it.
+    """
+    await stop.wait()
+    give_up_after(CLOSING_SECONDS)
+    keeper.close()
+    await keeper.closed.wait()
+    _end(0)
+
+
+def give_up_after(seconds: float) -> None:
+    """End the process if it still lives then: a system may shield its closing from every cancellation."""
+
+    def end() -> None:
+        log.warning("Did not close in time; ends now", operation="CLOSING_CUT_SHORT", seconds=seconds)
+        _end(0)
+
+    watchdog = threading.Timer(seconds, end)
+    watchdog.daemon = True
+    watchdog.start()
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -86,6 +135,11 @@ def leave() -> None:
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join(max(0.0, until - clock.monotonic()))
             if thread.is_alive():
-                logging.shutdown()
-                sys.stderr.flush()
-                os._exit(0)
+                _end(0)
+
+
+def _end(code: int) -> None:
+    """End the process at once, with the logs written."""
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)

@@ -102,8 +102,8 @@ from server.errors import check_arguments, refusal, resource_errors, tool_error,
         (
             NoFittingPlanError("Sing", [{"task_id": "sing"}]),
             (
-                "There is no plan for the goal 'Sing': no playbook is used and no tasks were sent. Fix: send `tasks` with "
-                "the goal.\n"
+                "There is no plan for the goal 'Sing': no playbook is used and no tasks were sent. Fix: send `tasks` "
+                "with the goal.\n"
                 "code: no_fitting_plan\n"
                 'next: decompose_goal({"goal": "Sing", "tasks": [{"task_id": "sing"}]})'
             ),
