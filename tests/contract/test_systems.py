@@ -36,6 +36,14 @@ pytestmark = pytest.mark.anyio
 
 KINDS = ["function", "function-threads", "command", "mcp-stdio", "mcp-http", "controller"]
 
+above_the_transport = pytest.mark.parametrize(
+    "case",
+    [pytest.param(kind, marks=pytest.mark.slow) if kind == "mcp-stdio" else kind for kind in KINDS],
+    indirect=True,
+)
+"""For promises in which the two transports of MCP can't differ: a server over stdio takes a second to start, so
+`make test-all` alone starts it for these."""
+
 WAITING = 'sleep 300 & (echo $!; echo $$) > "$1.new"; mv "$1.new" "$1"; wait'
 """A command that has a child and writes both process ids to a file."""
 
@@ -232,6 +240,7 @@ async def test_a_success_is_the_value(case: Case) -> None:
         assert case.total(value) == 7
 
 
+@above_the_transport
 async def test_arguments_keep_their_types(case: Case) -> None:
     """Numbers arrive as numbers: they are added, not put side by side."""
     async with SystemRegistry({"s": case.system}) as registry:
@@ -257,6 +266,7 @@ async def test_inputs_arrive_where_they_are_taken(case: Case) -> None:
         assert value == inputs
 
 
+@above_the_transport
 async def test_a_failure_says_what_went_wrong_and_whether_repeating_can_help(case: Case) -> None:
     """The tool's own words reach the error record; its failure may be retried."""
     async with SystemRegistry({"s": case.system}) as registry:
@@ -289,6 +299,7 @@ async def test_a_cancelled_attempt_ends_soon_and_leaves_nothing_behind(case: Cas
         assert case.leftovers() == []
 
 
+@above_the_transport
 async def test_the_system_works_on_after_a_cancelled_attempt(case: Case) -> None:
     """One cancelled attempt takes nothing from the next."""
     async with SystemRegistry({"s": case.system}) as registry:
@@ -331,6 +342,7 @@ async def test_a_closed_system_opens_again(case: Case) -> None:
     assert totals == [2, 2]
 
 
+@above_the_transport
 async def test_closing_twice_is_closing_once(case: Case) -> None:
     """`aclose` may be called at any time, again as well."""
     async with SystemRegistry({"s": case.system}) as registry:
@@ -341,6 +353,7 @@ async def test_closing_twice_is_closing_once(case: Case) -> None:
         await system.aclose()
 
 
+@above_the_transport
 async def test_an_unknown_tool_is_refused_with_the_choices(case: Case) -> None:
     """Choosing and running a tool that is not there both name the ones that are; it is never retried."""
     async with SystemRegistry({"s": case.system}) as registry:
@@ -359,6 +372,7 @@ async def test_an_unknown_tool_is_refused_with_the_choices(case: Case) -> None:
         assert "add, " in str(error)
 
 
+@above_the_transport
 async def test_a_task_without_a_tool_gets_the_one_called_like_it(case: Case) -> None:
     """Also where the task belongs to an alternative plan and its id has a suffix."""
     async with SystemRegistry({"s": case.system}) as registry:
@@ -375,6 +389,7 @@ async def test_a_task_without_a_tool_gets_the_one_called_like_it(case: Case) -> 
             await system.choose_tool(TaskNode("x"))
 
 
+@above_the_transport
 async def test_tools_are_listed_with_the_schema_of_their_arguments(case: Case) -> None:
     """Whoever plans sees names and arguments."""
     async with SystemRegistry({"s": case.system}) as registry:
@@ -412,6 +427,7 @@ async def test_a_broken_system_says_what_is_wrong(case: Case) -> None:
     assert health["s"].detail
 
 
+@above_the_transport
 async def test_a_failed_attempt_raises_an_ordinary_exception(case: Case) -> None:
     """Nothing a tool does ends more than its attempt."""
     async with SystemRegistry({"s": case.system}) as registry:

@@ -139,8 +139,8 @@ async def test_every_task_that_nothing_can_run_is_told_at_once() -> None:
         "The plan has 3 mistakes:",
         (
             "  tasks[1].tool: nothing can run task 'a': no system has the tool 'ad', and there is no controller. "
-            "Systems: python (function). Fix: did you mean the tool 'add'? Else set `tool`, pass a system that has it in "
-            "`systems=`, or a `unified_controller=` that runs any task."
+            "Systems: python (function). Fix: did you mean the tool 'add'? Else set `tool`, pass a system that has "
+            "it in `systems=`, or a `unified_controller=` that runs any task."
         ),
         (
             "  tasks[2].tool: nothing can run task 'zzz': no system has a tool called 'zzz', and there is no "
