@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from orchestration.errors import CycleError, DuplicateTaskError, UnknownDependencyError
+from orchestration.errors import CycleError, DuplicateTaskError, InvalidArgumentError, UnknownDependencyError
 from orchestration.models import JsonObject, TaskEdge, TaskId, TaskNode, TaskStatus
 from orchestration.problems import nearest
 
@@ -89,14 +89,14 @@ class TaskDAG:
         return twin
 
     def incoming(self) -> dict[TaskId, list[TaskEdge]]:
-        """Return each task's incoming edges, in insertion order."""
+        """Return each task's incoming edges, in insertion order. Both ends of every edge must be there."""
         found: dict[TaskId, list[TaskEdge]] = {task_id: [] for task_id in self.nodes}
         for edge in self.edges:
             found[edge.target_task_id].append(edge)
         return found
 
     def outgoing(self) -> dict[TaskId, list[TaskEdge]]:
-        """Return each task's outgoing edges, in insertion order."""
+        """Return each task's outgoing edges, in insertion order. Both ends of every edge must be there."""
         found: dict[TaskId, list[TaskEdge]] = {task_id: [] for task_id in self.nodes}
         for edge in self.edges:
             found[edge.source_task_id].append(edge)
@@ -158,13 +158,15 @@ class TaskDAG:
             durations: Seconds per task; `expected_durations()` when absent. Tasks not named take none.
 
         Raises:
+            UnknownDependencyError: An edge names a task that is not there.
             CycleError: The edges form a cycle.
         """
         spent = self.expected_durations() if durations is None else durations
         finish: dict[TaskId, float] = {}
         previous: dict[TaskId, TaskId] = {}
+        order = self.topological_sort()
         incoming = self.incoming()
-        for task_id in self.topological_sort():
+        for task_id in order:
             start = 0.0
             for edge in incoming[task_id]:
                 if finish[edge.source_task_id] > start or task_id not in previous:
@@ -180,7 +182,14 @@ class TaskDAG:
         return CriticalPath(tuple(reversed(path)), finish[last])
 
     def lower_bound_seconds(self, workers: int, durations: Mapping[TaskId, float] | None = None) -> float:
-        """Return a makespan no schedule on `workers` workers can beat: max(critical path, work / workers)."""
+        """Return a makespan no schedule on `workers` workers can beat: max(critical path, work / workers).
+
+        Raises:
+            InvalidArgumentError: There is not one worker.
+            CycleError: The edges form a cycle.
+        """
+        if workers < 1:
+            raise InvalidArgumentError("workers", workers, "at least 1")
         spent = self.expected_durations() if durations is None else durations
         work = sum(spent.get(task_id, 0.0) for task_id in self.nodes)
         return max(self.critical_path(spent).seconds, work / workers)
@@ -188,8 +197,9 @@ class TaskDAG:
     def width(self) -> int:
         """Return the most tasks on one level, a level being the tasks with equally many edges to a root."""
         level: dict[TaskId, int] = {}
+        order = self.topological_sort()
         incoming = self.incoming()
-        for task_id in self.topological_sort():
+        for task_id in order:
             level[task_id] = 1 + max((level[edge.source_task_id] for edge in incoming[task_id]), default=0)
         counts: dict[int, int] = {}
         for depth in level.values():

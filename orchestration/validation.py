@@ -28,7 +28,7 @@ _REACHABILITY_BITS = 64 * 1024 * 1024 * 8
 
 
 def validate(dag: TaskDAG, limits: Limits = _DEFAULT_LIMITS) -> list[Problem]:
-    """Return every mistake in a DAG, in the order of its parts; empty when it can be run.
+    """Return every mistake in a DAG: edges, tasks, then what only shows in the whole. Empty: it can be run.
 
     A task is named as `tasks[ID]`, an edge as `edges[SOURCE→TARGET]`. Tasks in or behind a cycle are checked
     for references to tasks that are not upstream once the cycle is gone.
@@ -116,6 +116,7 @@ class _Check:
                 f"is {shown(dag_id)}; expected 1 to {_MAX_DAG_ID_CHARS} printable characters.",
                 "Write a short speaking name, like nightly-report.",
             )
+        self._json("goal", self.dag.goal)
         self._json("metadata", self.dag.metadata)
 
     def _edge(self, edge: TaskEdge) -> None:
