@@ -508,8 +508,8 @@ class System(Protocol):
         """Run one attempt and return its output, anything pydantic can make JSON of.
 
         Raises:
-            AttemptError: It failed; says whether repeating can help. Any other exception counts as a retryable
-                failure with the code of its class.
+            AttemptError: It failed; says whether repeating can help. Any other exception counts as a failure with
+                the code of its class, retryable unless it means a mistake in the program (`systems.base`).
         """
         ...
 
