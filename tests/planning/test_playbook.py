@@ -582,3 +582,23 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ConfigurationError, match=r"nowhere: is no folder of playbooks \(No such file or directory\)"
     ):
         load_playbooks([tmp_path / "nowhere"])
+
+
+def test_the_playbook_of_the_documentation_is_sound(tmp_path: Path) -> None:
+    """What `docs/playbooks.md` shows can be read and planned with."""
+    page = (Path(__file__).parents[2] / "docs" / "playbooks.md").read_text(encoding="utf-8")
+    shown = page.split("```yaml\n")[1].split("```")[0]
+    announcement = """\
+        name: announcement
+        title: Announce something
+        parameters: {topic: {required: true}}
+        subtasks: [{task_id: post, description: "Post about {{topic}}"}]
+        """
+    (tmp_path / "shown.yaml").write_text(shown, encoding="utf-8")
+    write(tmp_path, announcement=announcement)
+
+    dag = planned(tmp_path, "", name="release-notes", values={"tag": "2.0"})
+
+    assert list(dag.nodes) == ["changes", "notes", "announce-post"]
+    assert dag.nodes["announce-post"].description == "Post about Version 2.0"
+    assert ends(dag) == {("changes", "notes"), ("notes", "announce-post")}
