@@ -53,7 +53,8 @@ class AdvancedTaskDecomposer:
 
     Args:
         sequential_thinking: The caller's planning collaborator, duck-typed; asked before any playbook.
-        thinking: Opens the Sequential Thinking server a plan's thoughts go to; None sends them nowhere.
+        thinking: Opens the Sequential Thinking server a plan's thoughts go to; when absent, the one inside this
+            process.
         playbook_folders: Folders of the user's own playbooks; one with the name of a shipped one replaces it.
         systems: Answers the names of the configured systems, so that a playbook is not used without those it
             needs; when absent, every playbook may be.
@@ -65,14 +66,14 @@ class AdvancedTaskDecomposer:
         self,
         sequential_thinking: object = None,
         *,
-        thinking: OpenThinking | None = in_process_thinking,
+        thinking: OpenThinking | None = None,
         playbook_folders: Sequence[Path] = (),
         systems: Callable[[], Collection[str]] | None = None,
         limits: Limits | None = None,
         collaborator_timeout_seconds: float = ANSWER_TIMEOUT_SECONDS,
     ) -> None:
         self._collaborator = sequential_thinking
-        self._thinking = thinking
+        self._thinking = thinking or in_process_thinking
         self._playbook_folders = tuple(playbook_folders)
         self._systems = systems
         self._limits = limits or Limits()
@@ -136,13 +137,12 @@ class AdvancedTaskDecomposer:
             return _plan(request, proposal, trail, "collaborator")
         async with AsyncExitStack() as stack:
             server = None
-            if self._thinking is not None:
-                try:
-                    server = await stack.enter_async_context(self._thinking())
-                except SystemUnavailableError as exc:
-                    trail.notes.append(f"The thoughts reached no server: {exc.reason}.")
-                else:
-                    await trail.attach(server)
+            try:
+                server = await stack.enter_async_context(self._thinking())
+            except SystemUnavailableError as exc:
+                trail.notes.append(f"The thoughts reached no server: {exc.reason}.")
+            else:
+                await trail.attach(server)
             if tasks is not None:
                 proposal = await self._by_caller(tasks, request, trail)
             else:

@@ -81,7 +81,9 @@ class PlainCollaborator(Collaborator):
 
 async def decompose(goal: str = WEB, collaborator: object = None, **more: Any) -> Plan:
     with anyio.fail_after(5):
-        return await AdvancedTaskDecomposer(collaborator, thinking=None).decompose(goal, **more)
+        return await AdvancedTaskDecomposer(collaborator, thinking=RecordingServer().opened).decompose(
+            goal, **more
+        )
 
 
 def ends(dag: TaskDAG) -> list[tuple[str, str]]:
@@ -195,7 +197,9 @@ async def test_a_collaborator_that_hangs_is_given_up() -> None:
         async def analyze_task_decomposition(self, **_: Any) -> None:
             await anyio.sleep_forever()
 
-    decomposer = AdvancedTaskDecomposer(Hanging(), thinking=None, collaborator_timeout_seconds=0.01)
+    decomposer = AdvancedTaskDecomposer(
+        Hanging(), thinking=RecordingServer().opened, collaborator_timeout_seconds=0.01
+    )
     with anyio.fail_after(5):
         plan = await decomposer.decompose(WEB)
 
@@ -234,8 +238,8 @@ async def test_a_playbook_over_max_tasks_is_passed_over() -> None:
 
 async def test_a_playbook_whose_system_is_not_configured_is_passed_over() -> None:
     """A plan nothing could run is no plan."""
-    with_it = AdvancedTaskDecomposer(thinking=None, systems=lambda: {"codebase", "x"})
-    without = AdvancedTaskDecomposer(thinking=None, systems=lambda: {"x"})
+    with_it = AdvancedTaskDecomposer(thinking=RecordingServer().opened, systems=lambda: {"codebase", "x"})
+    without = AdvancedTaskDecomposer(thinking=RecordingServer().opened, systems=lambda: {"x"})
 
     assert (await with_it.decompose(REPORT)).planner == "playbook:codebase-report"
     plan = await without.decompose(REPORT)
@@ -258,7 +262,7 @@ parameters: {sort: {required: true}}
 subtasks: [{task_id: boil}, {task_id: pour, description: "Pour {{sort}}", depends_on: [boil]}]
 """
     )
-    decomposer = AdvancedTaskDecomposer(thinking=None, playbook_folders=[tmp_path])
+    decomposer = AdvancedTaskDecomposer(thinking=RecordingServer().opened, playbook_folders=[tmp_path])
 
     plan = await decomposer.decompose("Please brew a pot of tea", context={"sort": "Assam"})
     lacking = await decomposer.decompose("Please brew a pot of tea")
@@ -274,7 +278,7 @@ async def test_a_value_that_makes_no_valid_plan_passes_the_playbook_over(tmp_pat
         "name: tea\ntitle: T\ngoals: [Brew tea]\nparameters: {minutes: {default: 3}}\n"
         "subtasks: [{task_id: brew, estimated_time_seconds: '{{minutes}}'}]\n"
     )
-    decomposer = AdvancedTaskDecomposer(thinking=None, playbook_folders=[tmp_path])
+    decomposer = AdvancedTaskDecomposer(thinking=RecordingServer().opened, playbook_folders=[tmp_path])
 
     plan = await decomposer.decompose("Brew tea", context={"minutes": "several"})
 
@@ -288,7 +292,7 @@ async def test_a_value_that_makes_no_valid_plan_passes_the_playbook_over(tmp_pat
 async def test_a_broken_playbook_is_told_when_it_is_needed(tmp_path: Path) -> None:
     """It isn't passed over in silence, and the caller's own tasks need no playbooks."""
     (tmp_path / "bad.yaml").write_text("name: bad\n")
-    decomposer = AdvancedTaskDecomposer(thinking=None, playbook_folders=[tmp_path])
+    decomposer = AdvancedTaskDecomposer(thinking=RecordingServer().opened, playbook_folders=[tmp_path])
 
     assert (await decomposer.decompose("x", tasks=["Do it"])).planner == "caller"
     with pytest.raises(ConfigurationError, match=r"bad\.yaml:1: title: is missing"):
@@ -539,6 +543,21 @@ async def test_a_server_that_is_lost_costs_no_plan() -> None:
     assert len(plan.dag.nodes) > 8
     assert len(plan.thoughts) > 4
     assert "The thoughts from number 3 on reached no server: it is gone." in plan.notes
+
+
+async def test_a_server_that_cannot_be_opened_costs_no_plan() -> None:
+    """The answer says that the thoughts went nowhere."""
+
+    @asynccontextmanager
+    async def unavailable(*, is_there: bool = False) -> AsyncIterator[ThinkingServer]:
+        if not is_there:
+            raise SystemUnavailableError("sequential_thinking", "it is not there")
+        yield RecordingServer()
+
+    plan = await AdvancedTaskDecomposer(thinking=unavailable).decompose("Bake a cake")
+
+    assert plan.thinking_server == "none"
+    assert plan.notes[-1] == "The thoughts reached no server: it is not there."
 
 
 async def test_a_server_that_was_replaced_is_said_in_the_notes() -> None:
