@@ -19,7 +19,7 @@ def report(error: Exception, output: Output) -> int:
     A refusal is told in its own words. Anything else is a bug of this program: it goes to the log with its
     traceback.
     """
-    found = _unwrapped(error)
+    found = meant(error)
     if not isinstance(found, OrchestrationError | UsageError):
         from orchestration.logs import get_logger
 
@@ -35,11 +35,11 @@ def report(error: Exception, output: Output) -> int:
     return BAD_INPUT
 
 
-def _unwrapped(error: BaseException) -> BaseException:
+def meant(error: BaseException) -> BaseException:
     """Return the error a group of one stands for, or the first in it that was raised on purpose."""
     while isinstance(error, BaseExceptionGroup):
-        meant, _ = error.split(OrchestrationError)
-        error = (meant or error).exceptions[0]
+        deliberate, _ = error.split(OrchestrationError)
+        error = (deliberate or error).exceptions[0]
     return error
 
 

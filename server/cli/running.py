@@ -6,7 +6,7 @@ May import: server.cli.*, orchestration (late), config (late), stdlib.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from server.cli.parser import FAILED, INTERRUPTED, SUCCESS, Commands, add_contex
 from server.cli.session import drive, hint, load
 
 if TYPE_CHECKING:
+    from config.settings import Settings
     from orchestration.dag import TaskDAG
     from orchestration.models import OrchestrationMode
     from orchestration.orchestrator import AdvancedTaskOrchestrator
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
                 output.note(f"{orchestration_id}: {plural(len(tasks), 'task')}")
             return [await _wait(orchestrator, orchestration_id)]
 
-    ended = drive(settings, work)
+    ended = _drive(settings, work, started, output)
     return _interrupted(args, started, output) if ended is None else _tell(args, ended, output)
 
 
@@ -126,13 +127,36 @@ def resume(args: argparse.Namespace, output: Output) -> int:
             started.append(args.id)
         return await _follow_all(orchestrator, started, output)
 
-    ended = drive(settings, work)
+    ended = _drive(settings, work, started, output)
     if ended is None:
         return _interrupted(args, started, output)
     if not ended and not output.is_json:
         output.line("Nothing was left unfinished.")
         return SUCCESS
     return _tell(args, ended, output)
+
+
+def _drive(
+    settings: Settings,
+    work: Callable[[AdvancedTaskOrchestrator], Awaitable[list[Ended]]],
+    started: Sequence[str],
+    output: Output,
+) -> list[Ended] | None:
+    """Do the work; None when it was interrupted, by a signal or because its state could no longer be stored.
+
+    A full disk or a lost lease ends this process's part, not the orchestration: it is told, and can be resumed.
+    """
+    from orchestration.errors import LeaseError, OrchestrationInterruptedError, StorageError
+    from server.cli.failures import meant
+
+    try:
+        return drive(settings, work)
+    except Exception as error:
+        cause = meant(error)
+        if not started or not isinstance(cause, StorageError | LeaseError | OrchestrationInterruptedError):
+            raise
+        output.note(f"error: {cause}")
+        return None
 
 
 def dag_of(work: TaskDAG | Plan) -> TaskDAG:

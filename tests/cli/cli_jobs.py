@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import time
 from pathlib import Path
 
@@ -33,3 +35,8 @@ def fail(message: str) -> None:
 def large(size: int) -> str:
     """Return a text of `size` characters."""
     return "x" * size
+
+
+def noise(seed: str, size: int) -> str:
+    """Return a text of `size` characters that no compression makes smaller by much."""
+    return base64.b64encode(hashlib.shake_256(seed.encode()).digest(size)).decode()[:size]

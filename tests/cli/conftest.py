@@ -18,6 +18,7 @@ systems:
       wait_for: "cli_jobs:wait_for"
       fail: "cli_jobs:fail"
       large: "cli_jobs:large"
+      noise: "cli_jobs:noise"
   local: {kind: command, commands: {say: {argv: [echo, "{text}"]}}}
 sequential_thinking: in-process
 """

@@ -351,3 +351,22 @@ def test_a_relative_database_counts_from_the_current_folder(cli: CommandLine) ->
     assert answer.out.endswith("output rauten-probe-1 say --database 'sub/my state.db'\n")
     assert (cli.folder / "sub" / "my state.db").is_file()
     assert Path("sub").exists() is False
+
+
+def test_a_disk_that_fills_up_interrupts_and_loses_nothing(cli: CommandLine) -> None:
+    """Exit code 3 with the reason; with room again, `resume` finishes what was begun."""
+    task = "  - {{task_id: t{n}, system_preference: jobs, tool: noise, arguments: {{seed: t{n}, size: 50000}}}}\n"
+    cli.write("many.yaml", "dag_id: many\ntasks:\n" + "".join(task.format(n=n) for n in range(100)))
+    limited = ["bash", "-c", 'ulimit -f 2000; exec "$@"', "bash", *cli.argv("run", "many.yaml")]
+
+    ended = subprocess.run(
+        limited, cwd=cli.folder, env=cli.environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    resumed = cli.inside("resume", "many-1")
+
+    assert ended.returncode == 3
+    assert "error: Database" in ended.stderr
+    assert "Fix: check the disk (full, failing, unmounted, or a network drive?) and repeat." in ended.stderr
+    assert ended.stdout.endswith("To go on: advanced-orchestration resume many-1\n")
+    assert resumed.code == 0
+    assert resumed.out.startswith("many-1 completed: 100 completed")
