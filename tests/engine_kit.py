@@ -64,6 +64,11 @@ def graph(tasks: str | Iterable[TaskNode], *edges: TaskEdge | str, dag_id: str =
     return dag
 
 
+def plan(tasks: str, *edges: TaskEdge | str) -> TaskDAG:
+    """Return an alternative plan: tasks that do something else than those of `graph`, each with its own tool."""
+    return graph([TaskNode(name, tool=f"use-{name}") for name in tasks.split()], *edges, dag_id="plan")
+
+
 def edge_of(text: str) -> TaskEdge:
     """Return the edge that `"a b"`, `"a b?"` (optional) or `"a b if CONDITION"` describes."""
     ends, _, condition = text.partition(" if ")
@@ -159,15 +164,18 @@ class Bench:
     def start(self) -> Decision:
         return self.tell(TakeOver(orchestration_id=self.id))
 
-    def succeed(self, task_id: TaskId, value: Json = None, **more: Any) -> Decision:
+    def succeed(
+        self, task_id: TaskId, value: Json = None, *, attempt: int | None = None, cost: float | None = None
+    ) -> Decision:
+        number = self.task(task_id).attempt if attempt is None else attempt
         return self.tell(
             ReportSuccess(
                 orchestration_id=self.id,
                 task_id=task_id,
-                attempt=more.pop("attempt", self.task(task_id).attempt),
+                attempt=number,
                 output=ONE_OUTPUT,
                 value=value,
-                **more,
+                cost=cost,
             )
         )
 

@@ -79,6 +79,9 @@ MAX_BACKOFF_SECONDS = 60.0
 FIRST_BACKOFF_SECONDS = 1.0
 """Longest wait before the first retry."""
 
+LONGEST_WAIT_SECONDS = 365 * 24 * 3600.0
+"""What any wait is cut to, whoever asked for it: an instant must stay a number that can be stored and slept to."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
@@ -123,6 +126,8 @@ class Engine:
         self.states: dict[OrchestrationId, State] = {}
         self._dormant: set[OrchestrationId] = set()
         """Adopted, not yet taken over; only ever asked about one id."""
+        self._asked: set[tuple[OrchestrationId, TaskId]] = set()
+        """Tasks for which an alternative was asked for and not yet answered; only ever asked about one."""
         self._now_us = 0
         self._deadlines: list[_Deadline] = []
         self._deadline_count = 0
@@ -151,6 +156,7 @@ class Engine:
         """Forget an orchestration: it has ended, or somebody else drives it now."""
         state = self.states.pop(orchestration_id, None)
         self.scheduler.remove(orchestration_id)
+        self._asked = {key for key in self._asked if key[0] != orchestration_id}
         if orchestration_id in self._dormant:
             self._dormant.discard(orchestration_id)
         elif state is not None:
@@ -280,8 +286,8 @@ class Engine:
             state.defaults.backoff_factor if task.node.backoff_factor is None else task.node.backoff_factor
         )
         delay = backoff_seconds(factor, task.failures, jitter)
-        delay = max(delay, error.retry_after_seconds or 0.0)
-        due_at_us = self._now_us + round(delay * 1_000_000)
+        delay = min(max(delay, error.retry_after_seconds or 0.0), LONGEST_WAIT_SECONDS)
+        due_at_us = self._after(delay)
         self._record(
             state,
             RetryScheduled(
@@ -312,6 +318,7 @@ class Engine:
 
     def _ask(self, state: State, task: TaskState) -> None:
         assert task.error is not None, "only a failed attempt leads to replanning"
+        self._asked.add((state.orchestration_id, task.node.task_id))
         self._decision.effects.append(
             RequestAlternative(
                 orchestration_id=state.orchestration_id, task_id=task.node.task_id, error=task.error
@@ -325,6 +332,7 @@ class Engine:
             return
         if item.orchestration_id in self._dormant:
             return  # whoever drives it asks anew
+        self._asked.discard((item.orchestration_id, item.task_id))
         revision: PlanRevised | str = (
             item.reason if isinstance(item, NoAlternative) else plan_revision(state, task, item)
         )
@@ -374,8 +382,7 @@ class Engine:
                 because=because,
             )
         )
-        grace_us = round(self.options.cancel_grace_seconds * 1_000_000)
-        self._add_deadline(self._now_us + grace_us, state, task, "grace")
+        self._add_deadline(self._after(self.options.cancel_grace_seconds), state, task, "grace")
 
     def _abandon(self, state: State, task: TaskState) -> None:
         """Give an attempt up that did not stop; its work may go on."""
@@ -405,6 +412,10 @@ class Engine:
     def _timeout_seconds(self, state: State, task: TaskState) -> float | None:
         own = task.node.timeout_seconds
         return state.defaults.timeout_seconds if own is None else own
+
+    def _after(self, seconds: float) -> int:
+        """Return the instant so many seconds from now."""
+        return self._now_us + round(min(seconds, LONGEST_WAIT_SECONDS) * 1_000_000)
 
     def _add_deadline(
         self, at_us: int, state: State, task: TaskState, kind: Literal["timeout", "grace", "retry"]
@@ -498,7 +509,8 @@ class Engine:
         """Ask for the alternatives that were wanted while nothing could be asked."""
         if state.status is OrchestrationStatus.RUNNING:
             for task in state.tasks.values():
-                if task.status is TaskStatus.REPLANNING:
+                is_asked = (state.orchestration_id, task.node.task_id) in self._asked
+                if task.status is TaskStatus.REPLANNING and not is_asked:
                     self._ask(state, task)
 
     # The machinery
@@ -584,7 +596,7 @@ class Engine:
             self._record(state, AttemptStarted(task_id=task_id, attempt=attempt, system=task.system))
             limit = self._timeout_seconds(state, task)
             if limit is not None:
-                self._add_deadline(self._now_us + round(limit * 1_000_000), state, task, "timeout")
+                self._add_deadline(self._after(limit), state, task, "timeout")
             self._decision.effects.append(
                 StartAttempt(
                     orchestration_id=state.orchestration_id,
