@@ -9,6 +9,7 @@ import ast
 import os
 import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,15 @@ SKIPPED_FOLDERS = frozenset(
 KEPT_HIDDEN = frozenset({".ci", ".circleci", ".github", ".gitlab"})
 """Hidden folders that people write by hand."""
 
+MAX_TREES_KEPT = 64
+"""Syntax trees at hand. Measurements that run at once go through the files in the same order and are never far apart:
+the first to come parses, the others find the tree here. More would only be memory."""
+
+MAX_KEPT_BYTES = 64 * 1024
+"""Sources over this are parsed each time: a tree takes some forty times its source."""
+
 _parsing = threading.Lock()
+_kept: OrderedDict[bytes, ast.Module | None] = OrderedDict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +140,22 @@ def open_tree(path: str) -> Tree:
 
 
 def parse_python(content: bytes) -> ast.Module | None:
-    """Return the syntax tree of a Python source, or None when it is none."""
+    """Return the syntax tree of a Python source, not to be changed; None when it is none."""
     # A source with odd escapes makes the compiler warn, which is none of our reader's business. The filters
     # are the process's, so only one thread at a time may change them.
     with _parsing, warnings.catch_warnings():
+        if content in _kept:
+            return _kept[content]
         warnings.simplefilter("ignore")
         try:
-            return ast.parse(content)
+            syntax = ast.parse(content)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
+            syntax = None
+        if len(content) <= MAX_KEPT_BYTES:
+            _kept[content] = syntax
+            if len(_kept) > MAX_TREES_KEPT:
+                _kept.popitem(last=False)
+        return syntax
 
 
 def result(kind: str, summary: str, tree: Tree | None = None, **figures: object) -> JsonObject:
