@@ -129,6 +129,18 @@ def test_a_huge_file_is_counted_but_not_read(tmp_path: Path) -> None:
     assert measure("file_inventory", str(tmp_path))["total_bytes"] == codebase_files.MAX_FILE_BYTES + 1
 
 
+def test_few_syntax_trees_are_kept() -> None:
+    """Measurements side by side share a tree, and memory stays bounded whatever the size of the codebase."""
+    sources = [f"x = {number}\n".encode() for number in range(codebase_files.MAX_TREES_KEPT + 1)]
+
+    trees = [codebase_files.parse_python(source) for source in sources]
+
+    assert codebase_files.parse_python(sources[-1]) is trees[-1]
+    assert codebase_files.parse_python(sources[0]) is not trees[0]
+    large = b"x = 1\n" * codebase_files.MAX_KEPT_BYTES
+    assert codebase_files.parse_python(large) is not codebase_files.parse_python(large)
+
+
 @pytest.mark.parametrize("top", [0, 1001])
 def test_a_list_of_no_sensible_length_is_refused(top: int, tmp_path: Path) -> None:
     """`top` has bounds, and the error says which."""
