@@ -1,6 +1,6 @@
 """Chooses which ready task starts next, over all orchestrations of an engine, within the slots there are.
 
-May import: orchestration.{models, options}, orchestration.engine.{prioritizer, ready_queue, state}, stdlib.
+May import: orchestration.{dag, models, options}, orchestration.engine.{prioritizer, ready_queue, state}, stdlib.
 
 Prior art: list scheduling with upward ranks (see `prioritizer.py`). Adaptive: expected durations are corrected by what
 tasks of the same kind really took, and the queue is ranked anew as results come in.
