@@ -41,20 +41,12 @@ PURE = (
     "orchestration.validation", "orchestration.exports",
 )  # fmt: skip
 IMPURE_MODULES = frozenset(
-    [
-        "aiosqlite",
-        "anyio",
-        "asyncio",
-        "concurrent",
-        "httpx",
-        "logging",
-        "mcp",
-        "multiprocessing",
-        "os",
-        "random",
-    ]
-    + ["secrets", "select", "signal", "socket", "sqlite3", "structlog", "subprocess", "tempfile", "threading"]
-    + ["time", "uuid"]
+    {
+        *("anyio", "asyncio", "concurrent", "multiprocessing", "signal", "subprocess", "threading"),
+        *("os", "select", "socket", "tempfile", "logging", "structlog"),
+        *("random", "secrets", "time", "uuid"),
+        *("aiosqlite", "httpx", "mcp", "sqlite3"),
+    }
 )
 """What waits, reads a clock, draws, or does I/O."""
 

@@ -186,10 +186,8 @@ def test_what_the_schema_refuses_the_reader_refuses(task: dict[str, Any]) -> Non
 
 def _examples() -> dict[str, Json]:
     guide = (ROOT / "docs" / "dag-file.md").read_text(encoding="utf-8")
-    found = {
-        "docs/dag-file.md": read_document(block)
-        for block in re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
-    }
+    blocks = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    found = {f"docs/dag-file.md, {number}": read_document(block) for number, block in enumerate(blocks, 1)}
     for path in sorted((ROOT / "examples").rglob("*.yaml")):
         document = read_document(path.read_text(encoding="utf-8"))
         if isinstance(document, dict) and "tasks" in document:
