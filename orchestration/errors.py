@@ -200,7 +200,10 @@ class PlanNotFoundError(DefinitionError):
         self.plan_id = plan_id
 
     def __str__(self) -> str:
-        return f"There is no plan {self.plan_id!r}. Fix: make one with decompose_goal and use the plan_id it answers."
+        return (
+            f"There is no plan {self.plan_id!r}. Fix: make one (`advanced-orchestration decompose`, or decompose_goal) "
+            "and use the plan_id it answers."
+        )
 
 
 class NoFittingPlanError(DefinitionError):

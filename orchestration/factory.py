@@ -83,11 +83,16 @@ def create_advanced_task_orchestrator(
             raise InvalidArgumentError("systems", CONTROLLER_NAME, "a name of its own", fix)
         named[CONTROLLER_NAME] = ControllerSystem(unified_controller, CONTROLLER_NAME)
     storage, mirror = _storage(state_manager)
+    registry = SystemRegistry(named)
     return AdvancedTaskOrchestrator(
         storage=storage,
-        systems=SystemRegistry(named),
+        systems=registry,
         decomposer=AdvancedTaskDecomposer(
-            sequential_thinking=sequential_thinking, thinking=thinking, playbook_folders=playbook_folders
+            sequential_thinking=sequential_thinking,
+            thinking=thinking,
+            playbook_folders=playbook_folders,
+            systems=lambda: registry.names,
+            limits=options.limits,
         ),
         replanner=CollaboratorReplanner(sequential_thinking) if has_replanner(sequential_thinking) else None,
         options=replace(options, **chosen) if chosen else options,

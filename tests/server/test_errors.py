@@ -48,7 +48,7 @@ from server.errors import check_arguments, refusal, resource_errors, tool_error,
         (
             PlanNotFoundError("p-1"),
             (
-                "There is no plan 'p-1'. Fix: make one with decompose_goal and use the plan_id it answers.\n"
+                "There is no plan 'p-1'. Fix: make one (`advanced-orchestration decompose`, or decompose_goal) and use the plan_id it answers.\n"
                 "code: plan_not_found\n"
                 "field: plan_id\n"
                 'example: {"plan_id": "nightly-report-1"}\n'

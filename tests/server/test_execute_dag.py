@@ -232,7 +232,7 @@ async def test_progress_is_told_while_a_call_waits(connect: Connect, functions: 
         ),
         (
             {"plan_id": "p-1"},
-            "There is no plan 'p-1'. Fix: make one with decompose_goal and use the plan_id it answers.",
+            "There is no plan 'p-1'. Fix: make one (`advanced-orchestration decompose`, or decompose_goal) and use the plan_id it answers.",
         ),
         (
             {"dag": DIAMOND, "wait_seconds": 60},
