@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from config.settings import Settings
 
 NAME = "advanced-task-orchestration"
+FOLLOWED = 100
+"""Orchestrations taken over at the start whose changes are announced; each costs a query per change."""
 
 INSTRUCTIONS = """\
 Runs many-step work as a graph of tasks: in parallel, with retries, durably, on the systems configured here (commands, \
@@ -131,7 +133,7 @@ def build_server(
             updates = Updates(bus)
             background.start_soon(updates.announce_forever)
             if takes_over:
-                background.start_soon(_take_over, orchestrator)
+                background.start_soon(_take_over, orchestrator, updates)
             yield Desk(orchestrator=orchestrator, updates=updates, clock=clock or SystemClock())
             background.cancel_scope.cancel()
 
@@ -205,7 +207,7 @@ async def _serve(settings: Settings, transport: str, host: str, port: int) -> No
         tasks.cancel_scope.cancel()
 
 
-async def _take_over(orchestrator: AdvancedTaskOrchestrator) -> None:
+async def _take_over(orchestrator: AdvancedTaskOrchestrator, updates: Updates) -> None:
     """Go on with what a process that is gone left unfinished; a failure is logged and leaves it resumable."""
     try:
         resumed = await orchestrator.resume_all()
@@ -216,6 +218,9 @@ async def _take_over(orchestrator: AdvancedTaskOrchestrator) -> None:
         return
     if resumed:
         log.info("Goes on with unfinished orchestrations", operation="TAKEOVER", orchestration_ids=resumed)
+    async with anyio.create_task_group() as followers:
+        for orchestration_id in resumed[:FOLLOWED]:
+            followers.start_soon(updates.follow, orchestrator, orchestration_id)
 
 
 def _system_names(context: Context[Desk, Any]) -> list[str]:

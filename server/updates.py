@@ -1,6 +1,6 @@
 """Telling subscribers that a resource changed, in both eras of the protocol.
 
-May import: orchestration.{engine.events, ports}, server.uris, mcp, anyio, stdlib.
+May import: orchestration.{engine.events, models, orchestrator}, server.uris, mcp, anyio, stdlib.
 
 Events of an orchestration come by the thousand; a subscriber wants a cue to look again. So changes are gathered and
 each resource is announced at most once per `ANNOUNCE_SECONDS`. Clients of 2026 listen on the subscription bus; older
@@ -23,12 +23,16 @@ from orchestration.engine.events import (
     OrchestrationSubmitted,
     Recorded,
 )
+from orchestration.models import OrchestrationId, OrchestrationStatus
+from orchestration.orchestrator import AdvancedTaskOrchestrator
 from server.uris import LIST_URI, graph_uri, is_ours, orchestration_uri, output_uri
 
 ANNOUNCE_SECONDS = 0.2
 """Between two rounds of announcements."""
 MAX_SUBSCRIPTIONS = 10_000
 """Of connections to resources, over all older clients."""
+FOLLOW_SECONDS = 30.0
+"""Between two looks at an orchestration in which nothing happens."""
 SEND_SECONDS = 1.0
 """How long one client may hold up the others; one that does not read is left out of this round."""
 
@@ -57,6 +61,23 @@ class Updates:
                 changed.append(LIST_URI)
         self._changed.update(dict.fromkeys(changed))
         self._something_changed.set()
+
+    async def follow(self, orchestrator: AdvancedTaskOrchestrator, orchestration_id: OrchestrationId) -> None:
+        """Note what an orchestration changes that was taken over, and so has no listener, until it rests."""
+        seq = (await orchestrator.load_status(orchestration_id))["last_seq"]
+        while True:
+            for recorded in await orchestrator.load_events(orchestration_id, after_seq=seq):
+                self.on_event(recorded)
+                seq = recorded.seq
+            status = await orchestrator.load_status(orchestration_id)
+            if status["last_seq"] == seq and (
+                status["orphaned"] or OrchestrationStatus(status["state"]).is_terminal
+            ):
+                return
+            await orchestrator.wait_for_change(
+                orchestration_id, after_seq=seq, timeout_seconds=FOLLOW_SECONDS
+            )
+            await anyio.sleep(ANNOUNCE_SECONDS)
 
     async def announce_forever(self) -> None:
         """Announce what changed, until cancelled."""

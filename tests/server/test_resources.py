@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -11,10 +12,13 @@ from mcp import Client, MCPError
 from mcp.shared.subscriptions import ResourceUpdated
 from mcp_types import INVALID_PARAMS, ResourceUpdatedNotification
 
+from orchestration.dag_file import parse_document
+from orchestration.factory import create_advanced_task_orchestrator
 from server import resources
-from server.app import OrchestrationServer
+from server.app import OrchestrationServer, build_server
 from server.uris import graph_uri, is_ours, orchestration_uri, output_uri
-from tests.server.conftest import DIAMOND, WAITING, Connect, Functions
+from storage import SqliteStorage
+from tests.server.conftest import DIAMOND, WAITING, Connect, Functions, lend
 
 pytestmark = pytest.mark.anyio
 
@@ -196,6 +200,30 @@ async def test_subscribers_of_the_older_protocol_are_told_of_changes(
             await told.wait()
 
     assert uris == [uri]
+
+
+async def test_what_was_taken_over_is_announced_too(functions: Functions, tmp_path: Path) -> None:
+    """A server that goes on with what another one left tells its listeners of it."""
+    storage = SqliteStorage(tmp_path / "o.db")
+    first = create_advanced_task_orchestrator(systems={"python": functions.system()}, state_manager=storage)
+    async with first:
+        await first.submit(parse_document(WAITING))
+        with anyio.fail_after(5):
+            await functions.reached.wait()
+    second = create_advanced_task_orchestrator(systems={"python": functions.system()}, state_manager=storage)
+    server = build_server(lambda: lend(second), takes_over=True)
+
+    async with Client(server) as client:
+        with anyio.fail_after(10):
+            async with client.listen(resource_subscriptions=["orchestration://list"]) as changes:
+                functions.gate.set()
+                async for change in changes:
+                    assert change == ResourceUpdated(uri="orchestration://list")
+                    break
+            result = await client.call_tool("get_orchestration_status", {"orchestration_id": "waiting-1"})
+
+    assert result.structured_content is not None
+    assert result.structured_content["state"] == "completed"
 
 
 @OLDER
