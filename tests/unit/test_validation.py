@@ -75,12 +75,12 @@ def test_every_mistake_is_found_at_once() -> None:
         "tasks[audit].arguments.value[4]: ${audit} names the task itself. Fix: Name an upstream task.",
         "edges: form a cycle: x → y → x. Fix: Remove one of these edges, for example y → x.",
         (
-            "tasks[audit].arguments.value[1]: ${x.a} names task 'x', which is not upstream of 'audit'. "
-            "Fix: Add 'x' to depends_on of 'audit'."
-        ),
-        (
             "tasks[extract].arguments.value: ${audit} names task 'audit', which is not upstream of 'extract'. "
             "Fix: 'audit' runs after 'extract': turn the edges between them round, or drop the reference."
+        ),
+        (
+            "tasks[audit].arguments.value[1]: ${x.a} names task 'x', which is not upstream of 'audit'. "
+            "Fix: Add 'x' to depends_on of 'audit'."
         ),
     ]
 
