@@ -303,11 +303,12 @@ class Engine:
     # Alternatives
 
     def _may_replan(self, state: State, task: TaskState) -> bool:
+        under_way = state.counts.get(TaskStatus.REPLANNING, 0)
         return (
             state.can_replan
             and state.mode is OrchestrationMode.ADAPTIVE
             and task.replans < self.options.max_replans_per_task
-            and state.revision - 1 < self.options.max_replans
+            and state.revision - 1 + under_way < self.options.max_replans
         )
 
     def _request_alternative(self, state: State, task: TaskState, error: ErrorRecord) -> None:

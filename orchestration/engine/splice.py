@@ -1,33 +1,38 @@
 """Turns an alternative sub-DAG into the event that puts it in a failed task's place, or says why it can't.
 
-May import: orchestration.models, orchestration.engine.{events, inputs, state}, stdlib.
+May import: orchestration.{errors, models}, orchestration.engine.{events, inputs, state}, stdlib.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 from orchestration.engine.events import PlanRevised
 from orchestration.engine.inputs import AlternativeFound
 from orchestration.engine.state import State, TaskState, fingerprint
-from orchestration.models import Json, TaskEdge, TaskNode, TaskStatus
+from orchestration.errors import DefinitionError
+from orchestration.models import Json, TaskEdge, TaskId, TaskNode, TaskStatus
 
-_NAMED = re.compile(r"(?<!\$)(\$\{\s*)([A-Za-z0-9][A-Za-z0-9_-]*)(?=[\s.\[}])")
+_NAMED = re.compile(r"(?<!\$)(\$\{\s*)([A-Za-z0-9][A-Za-z0-9_-]*(?:~[0-9]{1,3})?)(?=[\s.\[}])")
 """The task a reference names; `$${` is no reference."""
 
 
 def plan_revision(state: State, task: TaskState, found: AlternativeFound) -> PlanRevised | str:
     """Return the event that splices `found` in for `task`, or one sentence why it is refused.
 
-    The sub-DAG's ids get the suffix `~N`, N counting the orchestration's alternatives; its roots inherit the failed
-    task's incoming edges.
+    The sub-DAG's ids get the suffix `~N`, N counting the orchestration's alternatives and passing over ids that are
+    there; its roots inherit the failed task's incoming edges.
     """
     dag = found.dag
     if not dag.nodes:
         return "the alternative has no task"
-    tried = fingerprint(dag.nodes.values())
-    if tried in state.fingerprints or tried == fingerprint([task.node]):
+    try:
+        dag.validate_dependencies()
+    except DefinitionError as exc:  # a task that can never start would keep the orchestration from ending
+        return f"the alternative is no DAG: {exc}"
+    if fingerprint(dag.nodes.values()) in {*task.tried, fingerprint([task.node])}:
         return "the alternative is what was tried already"
     has_downstream = {edge.source_task_id for edge in dag.edges}
     leaves = [task_id for task_id in dag.nodes if task_id not in has_downstream]
@@ -40,8 +45,9 @@ def plan_revision(state: State, task: TaskState, found: AlternativeFound) -> Pla
         delivers = leaves[0]
     elif delivers not in dag.nodes:
         return f"the alternative says {delivers!r} delivers, which is not one of its tasks"
-    suffix = f"~{state.revision}"
-    renamed = {task_id: f"{task_id.split('~')[0]}{suffix}" for task_id in dag.nodes}
+    renamed = _renaming(state, dag.nodes)
+    if isinstance(renamed, str):
+        return renamed
     tasks = tuple(_renamed(node, renamed) for node in dag.nodes.values())
     edges = [
         replace(
@@ -58,10 +64,25 @@ def plan_revision(state: State, task: TaskState, found: AlternativeFound) -> Pla
         revision=state.revision + 1,
         tasks=tasks,
         edges=tuple(edges),
-        routes={renamed[task_id]: system for task_id, system in found.routes.items()},
+        routes={new: found.routes[task_id] for task_id, new in renamed.items() if task_id in found.routes},
         delivers=renamed[delivers],
         reason=found.reason,
     )
+
+
+def _renaming(state: State, task_ids: Iterable[TaskId]) -> dict[TaskId, TaskId] | str:
+    """Return the final ids of an alternative's tasks, or why there are none."""
+    bases = {task_id: task_id.partition("~")[0] for task_id in task_ids}
+    number = state.revision
+    while any(f"{base}~{number}" in state.tasks for base in bases.values()):
+        number += 1
+    renamed = {task_id: f"{base}~{number}" for task_id, base in bases.items()}
+    seen: set[TaskId] = set()
+    for task_id in renamed.values():
+        if task_id in seen:
+            return f"two of its tasks would be called {task_id!r}; their ids must differ before the `~`"
+        seen.add(task_id)
+    return renamed
 
 
 def _renamed(node: TaskNode, renamed: dict[str, str]) -> TaskNode:

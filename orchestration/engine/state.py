@@ -10,7 +10,9 @@ replay throws them away.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -56,6 +58,9 @@ from orchestration.models import (
 
 _STORY_LENGTH = 20
 """Events an error about an illegal move carries: enough to see how it came about."""
+
+_SUFFIX = re.compile(r"(\$\{\s*[A-Za-z0-9][A-Za-z0-9_-]*)~[0-9]{1,3}")
+"""The `~n` of the task that a reference names."""
 
 _OVER = SETTLED | {TaskStatus.SUPERSEDED}
 
@@ -110,6 +115,8 @@ class TaskState:
     caused_skip: bool = False
     replans: int = 0
     """Alternatives tried in this place before this task."""
+    tried: frozenset[str] = frozenset()
+    """Fingerprints of everything tried in this place, this task's own alternative included."""
 
     @property
     def is_settled(self) -> bool:
@@ -141,8 +148,6 @@ class State:
         self.revision = 1
         self.replacement: dict[TaskId, TaskId] = {}
         """Superseded task → the task that stands for it."""
-        self.fingerprints: set[str] = set()
-        """Of every alternative tried so far."""
         self.last_seq = 0
         self.last_at_us = 0
         self.submitted_at_us = 0
@@ -366,9 +371,11 @@ class State:
         self._move(old, TaskStatus.SUPERSEDED)
         self.unsettled -= 1
         decided = {edge.source: edge.delivers for edge in old.incoming}
+        tried = old.tried | {fingerprint([old.node]), fingerprint(event.tasks)}
         for node in event.tasks:
             task = TaskState(node, len(self.tasks), event.routes.get(node.task_id, ""))
             task.replans = old.replans + 1
+            task.tried = tried
             self.tasks[node.task_id] = task
             self.touched[node.task_id] = None
             self.counts[TaskStatus.PENDING] = self.counts.get(TaskStatus.PENDING, 0) + 1
@@ -388,9 +395,8 @@ class State:
         old.outgoing = []
         self.replacement[event.task_id] = event.delivers
         self.revision = event.revision
-        self.fingerprints.add(fingerprint(event.tasks))
-        for task_id in new_ids:
-            task = self.tasks[task_id]
+        for node in event.tasks:
+            task = self.tasks[node.task_id]
             if task.undecided == 0:
                 self._make_ready(task)
 
@@ -436,9 +442,13 @@ def replay(orchestration_id: OrchestrationId, dag: TaskDAG, events: Iterable[Rec
 
 
 def fingerprint(tasks: Iterable[TaskNode]) -> str:
-    """Return what tells two alternatives apart: what is done where, not how it is called."""
+    """Return what tells two alternatives apart: what is done where, not how it is called.
+
+    The `~n` of a reference is left out: it says which alternative a task is of, not what it does.
+    """
     parts: list[Mapping[str, object]] = [
         {"on": node.system_preference, "tool": node.tool, "with": node.arguments, "what": node.description}
         for node in tasks
     ]
-    return json.dumps(sorted(json.dumps(part, sort_keys=True) for part in parts))
+    text = json.dumps(sorted(json.dumps(part, sort_keys=True) for part in parts))
+    return hashlib.sha256(_SUFFIX.sub(r"\1", text).encode()).hexdigest()
