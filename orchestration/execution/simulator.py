@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
 from orchestration.dag import TaskDAG
 from orchestration.engine.effects import StartAttempt
@@ -82,6 +82,33 @@ def simulate(
         "utilization": work / (makespan * used) if makespan else 1.0,
         "schedule": schedule,
     }
+
+
+class Estimate(TypedDict):
+    """What a DAG is expected to take, before anything ran."""
+
+    tasks: int
+    width: int
+    """The most tasks on one level."""
+    critical_path_seconds: float
+    """No schedule can be shorter, however many workers there are."""
+    expected_seconds: float
+    """On the given workers, as the engine would go about it."""
+
+
+def estimate(dag: TaskDAG, workers: int) -> Estimate:
+    """Return what a valid DAG is expected to take on `workers` workers.
+
+    Raises:
+        InvalidArgumentError: `workers` is less than 1.
+    """
+    simulated = simulate(dag, workers=workers, mode=OrchestrationMode.HIERARCHICAL)
+    return Estimate(
+        tasks=len(dag.nodes),
+        width=dag.width(),
+        critical_path_seconds=round(dag.critical_path().seconds, 3),
+        expected_seconds=round(simulated["makespan_seconds"], 3),
+    )
 
 
 def _checked(dag: TaskDAG, durations: Mapping[TaskId, float]) -> Mapping[TaskId, float]:

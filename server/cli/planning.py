@@ -236,7 +236,7 @@ def _plan_document(plan: Plan, problems: Sequence[Problem], settings: Settings) 
     from dataclasses import asdict
 
     from orchestration.dag_file import dag_to_document
-    from orchestration.planning.plan import estimate
+    from orchestration.execution.simulator import estimate
     from orchestration.reports import thought_document
 
     return {
@@ -256,7 +256,7 @@ def _plan_document(plan: Plan, problems: Sequence[Problem], settings: Settings) 
 def _show_plan(
     plan: Plan, problems: Sequence[Problem], settings: Settings, args: argparse.Namespace, output: Output
 ) -> None:
-    from orchestration.planning.plan import estimate
+    from orchestration.execution.simulator import estimate
 
     upstream = plan.dag.incoming()
     output.line(f"Plan {plan.plan_id} by {plan.planner}: {plural(len(plan.dag.nodes), 'task')}")

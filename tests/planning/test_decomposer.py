@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from orchestration.errors import (
     NoFittingPlanError,
     SystemUnavailableError,
 )
-from orchestration.models import OrchestrationMode, TaskEdge, TaskNode
+from orchestration.models import OrchestrationMode, TaskEdge
 from orchestration.planning.decomposer import AdvancedTaskDecomposer
-from orchestration.planning.plan import Plan, estimate
+from orchestration.planning.plan import Plan
 from orchestration.planning.sequential_thinking import thinking_process
 from orchestration.ports import ThinkingServer, Thought
 
@@ -657,39 +657,3 @@ async def test_a_stored_plan_has_an_id() -> None:
 
     assert (plan.plan_id, plan.revision) == (None, 1)
     assert plan.stored("bake-a-cake-1").plan_id == "bake-a-cake-1"
-
-
-def diamond(seconds: Mapping[str, float]) -> TaskDAG:
-    dag = TaskDAG("diamond")
-    for task_id, duration in seconds.items():
-        dag.add_task(TaskNode(task_id, estimated_time_seconds=duration))
-    for source, target in (("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")):
-        dag.add_dependency(TaskEdge(source, target))
-    return dag
-
-
-@pytest.mark.parametrize(("workers", "expected"), [(1, 7), (2, 5), (9, 5)])
-def test_an_estimate_counts_what_workers_can_do(workers: int, expected: float) -> None:
-    """With one worker it is the work, with enough of them the critical path."""
-    assert estimate(diamond({"a": 1, "b": 3, "c": 2, "d": 1}), workers) == {
-        "tasks": 4,
-        "width": 2,
-        "critical_path_seconds": 5,
-        "expected_seconds": expected,
-    }
-
-
-def test_an_estimate_prefers_the_longest_path() -> None:
-    """A free worker takes the task with the most behind it, as the engine does."""
-    dag = TaskDAG("x")
-    for task_id, seconds in (("short", 1), ("other", 1), ("long", 1), ("behind", 5)):
-        dag.add_task(TaskNode(task_id, estimated_time_seconds=seconds))
-    dag.add_dependency(TaskEdge("long", "behind"))
-
-    assert estimate(dag, 2)["expected_seconds"] == 6
-
-
-def test_an_estimate_needs_a_worker() -> None:
-    """Nothing runs on none."""
-    with pytest.raises(ValueError, match="workers is 0; expected at least 1"):
-        estimate(diamond({"a": 1, "b": 1, "c": 1, "d": 1}), 0)

@@ -48,7 +48,8 @@ from server.errors import check_arguments, refusal, resource_errors, tool_error,
         (
             PlanNotFoundError("p-1"),
             (
-                "There is no plan 'p-1'. Fix: make one (`advanced-orchestration decompose`, or decompose_goal) and use the plan_id it answers.\n"
+                "There is no plan 'p-1'. Fix: make one (`advanced-orchestration decompose`, or decompose_goal) "
+                "and use the plan_id it answers.\n"
                 "code: plan_not_found\n"
                 "field: plan_id\n"
                 'example: {"plan_id": "nightly-report-1"}\n'
@@ -125,22 +126,28 @@ def test_an_error_becomes_a_sentence_a_code_a_field_an_example_and_a_safe_call(
     assert str(refusal(error)) == told
 
 
-def test_what_nothing_can_run_names_the_systems_there_are_and_where_more_are_declared() -> None:
+def test_what_nothing_can_run_names_the_tools_there_are_and_where_more_are_declared() -> None:
     """The model can choose one of them, or tell the person what to configure."""
-    error = UnroutableTaskError([Problem("tasks[0].tool", "nothing can run task 'x'.", "set `tool`.")])
+    problems = [Problem(f"tasks[{n}].tool", f"nothing can run task 't{n}'.", "set `tool`.") for n in range(5)]
 
-    assert str(refusal(error, ["files", "python"])).splitlines()[:5] == [
-        "The plan has 1 mistake:",
-        "tasks[0].tool: nothing can run task 'x'. Fix: set `tool`.",
+    told = str(refusal(UnroutableTaskError(problems), ["files: tools read, write", "any: any task"]))
+
+    assert told.splitlines()[:8] == [
+        "The plan has 5 mistakes:",
+        "tasks[0].tool: nothing can run task 't0'. Fix: set `tool`.",
+        "tasks[1].tool: nothing can run task 't1'. Fix: set `tool`.",
+        "… and 3 more",
+        "system files: tools read, write",
+        "system any: any task",
         (
-            "Configured here: files, python. Fix: set system_preference to one of them, or let the person who runs the "
-            "server declare one under `systems:` in its configuration file (in the library: systems= or "
-            "unified_controller=)."
+            "Set `tool` to one of these, or let the person who runs the server declare what is needed under "
+            "`systems:` in its configuration file (in the library: systems= or unified_controller=)."
         ),
         "code: unroutable_task",
-        "field: tasks[0].tool",
     ]
-    assert "No system is configured here. Fix:" in str(refusal(error))
+    assert "\nNo system is configured here: set one up, or let the person" in str(
+        refusal(UnroutableTaskError(problems[:1]))
+    )
 
 
 def test_many_mistakes_are_told_within_the_limit_and_the_rest_counted() -> None:

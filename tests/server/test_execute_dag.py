@@ -232,7 +232,10 @@ async def test_progress_is_told_while_a_call_waits(connect: Connect, functions: 
         ),
         (
             {"plan_id": "p-1"},
-            "There is no plan 'p-1'. Fix: make one (`advanced-orchestration decompose`, or decompose_goal) and use the plan_id it answers.",
+            (
+                "There is no plan 'p-1'. Fix: make one (`advanced-orchestration decompose`, or decompose_goal) "
+                "and use the plan_id it answers."
+            ),
         ),
         (
             {"dag": DIAMOND, "wait_seconds": 60},
@@ -292,7 +295,7 @@ async def test_a_task_nothing_can_run_is_refused_naming_the_systems(connect: Con
     assert result.is_error is True
     text = text_of(result)
     assert "nothing can run task 'knit'" in text
-    assert "Configured here: python." in text
+    assert "\nsystem python: tools add, fail, text, wait\n" in text
     assert "unified_controller=" in text
     assert "`systems:`" in text
     assert "\ncode: unroutable_task\n" in text
