@@ -22,7 +22,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp_types import CallToolResult, InputRequiredResult, Resource, Tool
 
 from orchestration.clock import Clock, SystemClock
-from orchestration.errors import InvalidArgumentError, OrchestrationError
+from orchestration.errors import InvalidArgumentError, OrchestrationError, UnroutableTaskError
 from orchestration.logs import get_logger
 from orchestration.orchestrator import AdvancedTaskOrchestrator
 from server import errors, resources
@@ -40,6 +40,7 @@ from server.lifecycle import (
 )
 from server.schemas import outline, slim
 from server.tools import register_tools
+from server.tools.offer import describe_systems
 from server.updates import Updates
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ class OrchestrationServer(MCPServer[Desk]):
         except MCPError:
             raise
         except (ToolError, InvalidArgumentError) as error:
-            systems = [] if context is None else _system_names(context)
+            systems: list[str] = []
+            if context is not None and isinstance(error.__cause__, UnroutableTaskError):
+                systems = await describe_systems(context.request_context.lifespan_context.orchestrator)
             raise errors.tool_error(name, error, systems) from error
 
     async def _arguments_of_tools(self) -> Mapping[str, list[str]]:
@@ -221,10 +224,6 @@ async def _take_over(orchestrator: AdvancedTaskOrchestrator, updates: Updates) -
     async with anyio.create_task_group() as followers:
         for orchestration_id in resumed[:FOLLOWED]:
             followers.start_soon(updates.follow, orchestrator, orchestration_id)
-
-
-def _system_names(context: Context[Desk, Any]) -> list[str]:
-    return sorted(context.request_context.lifespan_context.orchestrator.systems.names)
 
 
 def _version() -> str:

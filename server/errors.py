@@ -72,6 +72,10 @@ EXAMPLES: Mapping[str, Json] = {
 }
 """One valid value for each argument of each tool."""
 
+SHOWN_UNROUTABLE = 2
+"""Tasks nothing can run that are explained; the explanations differ little."""
+SHOWN_SYSTEMS = 8
+
 LOOK = Call(tool="get_orchestration_status", arguments={})
 """The call that is always safe: what is there?"""
 
@@ -124,7 +128,7 @@ def tool_error(tool: str, error: Exception, systems: Sequence[str] = ()) -> Tool
     Args:
         tool: The tool that was called.
         error: What the SDK raised for the call, with the original as its cause; or a refusal itself.
-        systems: Names of the configured systems, for refusals that are about them.
+        systems: The configured systems, a line each, for refusals that are about them.
     """
     cause = error.__cause__ if isinstance(error, ToolError) else error
     if isinstance(cause, OrchestrationError):
@@ -148,7 +152,9 @@ def refusal(error: OrchestrationError, systems: Sequence[str] = ()) -> Refusal:
             field = error.field
         case UnroutableTaskError():
             field = error.problems[0].path if error.problems else "tasks"
-            lines.append(_systems_line(systems))
+            shown = lines[: 1 + SHOWN_UNROUTABLE]
+            left = len(lines) - len(shown)
+            lines = [*shown, *([f"… and {left} more"] if left else []), *_systems_lines(systems)]
         case ProblemsError():
             field = error.problems[0].path if error.problems else ""
         case OrchestrationNotFoundError():
@@ -190,12 +196,13 @@ def _look_at(orchestration_id: str, **arguments: Json) -> Call:
     return Call(tool=LOOK.tool, arguments={"orchestration_id": orchestration_id, **arguments})
 
 
-def _systems_line(systems: Sequence[str]) -> str:
-    there = f"Configured here: {', '.join(systems)}." if systems else "No system is configured here."
-    return (
-        f"{there} Fix: set system_preference to one of them, or let the person who runs the server declare one under "
-        "`systems:` in its configuration file (in the library: systems= or unified_controller=)."
-    )
+def _systems_lines(systems: Sequence[str]) -> list[str]:
+    return [
+        *(f"system {line}" for line in systems[:SHOWN_SYSTEMS]),
+        ("Set `tool` to one of these" if systems else "No system is configured here: set one up")
+        + ", or let the person who runs the server declare what is needed under `systems:` in its configuration file "
+        "(in the library: systems= or unified_controller=).",
+    ]
 
 
 def _bad_arguments(error: ValidationError) -> Refusal:

@@ -168,6 +168,8 @@ class PlanAnswer(Answer):
     more_tasks: int | None = None
     estimate: Estimate | None = None
     problems: list[str] | None = None
+    systems: list[str] | None = None
+    """What there is to run tasks on, with its tools; when the caller has to choose or change some."""
     notes: list[str] | None = None
     example: list[JsonObject] | None = None
 

@@ -13,8 +13,9 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from orchestration.errors import NoFittingPlanError, Problem
+from orchestration.execution.simulator import estimate
 from orchestration.models import AUTO, OrchestrationMode
-from orchestration.planning.plan import Plan, estimate
+from orchestration.planning.plan import Plan
 from server.answers import clip, json_size, plural, seconds, take, tell
 from server.desk import DeskContext, desk
 from server.errors import plan_it_yourself
@@ -29,11 +30,15 @@ from server.schemas import (
     Tasks,
     Thoughts,
 )
+from server.tools.offer import describe_systems
 
 MAX_PLAN_TASKS = 1_000
 """What one plan may have over MCP; larger graphs come as files, through the command line or the library."""
 SHOWN_PROBLEMS = 5
 SHOWN_NOTES = 5
+SHOWN_SYSTEMS = 8
+NOWHERE = "none"
+"""Where a task runs that nothing here can run."""
 TITLE = 80
 """Characters of a task's description in the list."""
 
@@ -67,25 +72,29 @@ run). Then call execute_dag with the plan_id."""
             allow_sentences=False,
         )
     except NoFittingPlanError as error:
-        return _ask_for_tasks(error)
-    return _describe(plan, await orchestrator.find_unroutable(plan.dag), orchestrator.options.concurrency)
+        return _ask_for_tasks(error, await describe_systems(orchestrator))
+    unroutable = await orchestrator.find_unroutable(plan.dag)
+    systems = await describe_systems(orchestrator) if unroutable else []
+    return _describe(plan, unroutable, systems, orchestrator.options.concurrency)
 
 
-def _ask_for_tasks(error: NoFittingPlanError) -> CallToolResult:
+def _ask_for_tasks(error: NoFittingPlanError, systems: list[str]) -> CallToolResult:
     """Tell what to send; an answer and not a failure, since this is how a plan of one's own begins."""
     following = plan_it_yourself(error)
     answer = PlanAnswer(
         message="No playbook is used for this goal, so nothing was stored: send the tasks yourself.",
         state="needs_tasks",
         example=[dict(task) for task in error.example],
+        systems=systems[:SHOWN_SYSTEMS] or None,
         notes=[clip(reason) for reason in error.reasons[:SHOWN_NOTES]] or None,
         next=[following],
     )
     hint = "Adapt the example in `next`: task ids, depends_on, tool and arguments are yours to choose."
-    return tell(answer, ["state: needs_tasks", *(f"note: {note}" for note in answer.notes or ()), hint])
+    notes = [f"note: {note}" for note in answer.notes or ()]
+    return tell(answer, ["state: needs_tasks", hint, *_systems_lines(answer), *notes])
 
 
-def _describe(plan: Plan, unroutable: Sequence[Problem], workers: int) -> CallToolResult:
+def _describe(plan: Plan, unroutable: Sequence[Problem], systems: list[str], workers: int) -> CallToolResult:
     total = len(plan.dag.nodes)
     planned = _tasks(plan, unroutable)
     expected = estimate(plan.dag, workers)
@@ -106,6 +115,7 @@ def _describe(plan: Plan, unroutable: Sequence[Problem], workers: int) -> CallTo
             expected_seconds=expected["expected_seconds"] if has_estimates else None,
         ),
         problems=[clip(str(problem)) for problem in unroutable[:SHOWN_PROBLEMS]] or None,
+        systems=systems[:SHOWN_SYSTEMS] or None,
         notes=[clip(note) for note in plan.notes[:SHOWN_NOTES]] or None,
     )
     if not unroutable and plan.plan_id is not None:
@@ -121,7 +131,7 @@ def _tasks(plan: Plan, unroutable: Sequence[Problem]) -> list[PlannedTask]:
             task_id=node.task_id,
             title=clip(node.description or node.task_id, TITLE),
             depends_on=[edge.source_task_id for edge in incoming[node.task_id]] or None,
-            system="none" if position in stuck else node.system_preference,
+            system=NOWHERE if position in stuck else node.system_preference,
         )
         for position, node in enumerate(plan.dag.nodes.values())
     )
@@ -135,7 +145,9 @@ def _lines(answer: PlanAnswer) -> list[str]:
         if answer.estimate.expected_seconds is not None:
             parts.append(f"about {seconds(answer.estimate.expected_seconds)}")
     lines = [" · ".join(parts)]
-    lines += [f"problem: {problem}" for problem in answer.problems or ()]
+    if answer.problems:
+        lines.append(f"problem: {answer.problems[0]}")
+        lines += _systems_lines(answer)
     lines += [f"note: {note}" for note in answer.notes or ()]
     lines += [_line(task) for task in answer.tasks or ()]
     if answer.more_tasks:
@@ -143,8 +155,12 @@ def _lines(answer: PlanAnswer) -> list[str]:
     return lines
 
 
+def _systems_lines(answer: PlanAnswer) -> list[str]:
+    return [f"system {line}" for line in answer.systems or ()] or ["no system is configured here"]
+
+
 def _line(task: PlannedTask) -> str:
     after = f" ← {', '.join(task.depends_on)}" if task.depends_on else ""
-    where = "" if task.system == AUTO else f" [{task.system}]"
+    where = {AUTO: "", NOWHERE: " [nothing can run it]"}.get(task.system, f" [{task.system}]")
     title = "" if task.title == task.task_id else f": {task.title}"
     return clip(f"- {task.task_id}{title}{where}{after}", 160)

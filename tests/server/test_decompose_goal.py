@@ -68,6 +68,7 @@ async def test_a_goal_no_playbook_fits_gets_an_example_and_nothing_is_stored(
     )
     assert answer["state"] == "needs_tasks"
     assert len(answer["example"]) >= 2
+    assert answer["systems"] == ["python: tools add, fail, text, wait"]
     assert "plan_id" not in answer
     assert saved == []
 
@@ -115,6 +116,7 @@ async def test_a_plan_with_tasks_nothing_can_run_is_stored_and_lists_them(connec
         ("knit", "none"),
     ]
     assert "nothing can run task 'knit'" in answer["problems"][0]
+    assert answer["systems"] == ["python: tools add, fail, text, wait"]
     assert answer["next"] == []
     assert refused.is_error is True
     assert "\ncode: unroutable_task\n" in text_of(refused)
