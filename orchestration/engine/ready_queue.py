@@ -66,12 +66,17 @@ class RankedQueue:
 
 
 class StrictQueue:
-    """One task at a time in topological order: a task that waits for its back-off holds its place."""
+    """One task at a time in topological order: a task that waits for its back-off holds its place.
+
+    The key of its head only says how urgent it is among the heads of other orchestrations. No task of it is ever
+    superseded: alternatives are ADAPTIVE's.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._order = state.dag.topological_sort()
         self._cursor = 0
+        self._keys: Mapping[TaskId, Key] = {}
 
     def push(self, task_id: TaskId) -> None:
         """Take in a task; the order stands already, so nothing needs to be kept."""
@@ -82,27 +87,11 @@ class StrictQueue:
         while self._cursor < len(self._order):
             task_id = self._order[self._cursor]
             task = tasks[task_id]
-            if task.status is TaskStatus.SUPERSEDED:
-                self._unfold(task_id)
-            elif task.is_settled:
-                self._cursor += 1
-            else:
-                return (_LAST, task_id) if task.status is TaskStatus.READY else None
+            if not task.is_settled:
+                return (self._keys.get(task_id, _LAST), task_id) if task.status is TaskStatus.READY else None
+            self._cursor += 1
         return None
 
-    def _unfold(self, task_id: TaskId) -> None:
-        """Put the tasks of an alternative in the superseded task's place, upstream first."""
-        tasks = self._state.tasks
-        successor = tasks[self._state.replacement[task_id]]
-        suffix = successor.node.task_id.rpartition("~")[2]
-        fresh = [other for other in tasks if other.endswith(f"~{suffix}") and other not in set(self._order)]
-        order: list[TaskId] = []
-        waiting = {other: {edge.source for edge in tasks[other].incoming} & set(fresh) for other in fresh}
-        while len(order) < len(fresh):
-            order.append(
-                next(other for other in fresh if other not in order and waiting[other] <= set(order))
-            )
-        self._order[self._cursor : self._cursor + 1] = order
-
     def rerank(self, keys: Mapping[TaskId, Key]) -> None:
-        """Keep the topological order whatever the keys say."""
+        """Note how urgent the tasks are; their order stands."""
+        self._keys = keys
