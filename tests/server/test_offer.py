@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestration.factory import create_advanced_task_orchestrator
+from orchestration.ports import ToolInfo
 from orchestration.systems.function import FunctionSystem
 from server.tools.offer import describe_systems
 
@@ -21,7 +22,7 @@ class _Controller:
 class _Unreachable(FunctionSystem):
     """Can't be asked now."""
 
-    async def list_tools(self) -> list[object]:  # type: ignore[override]
+    async def list_tools(self) -> list[ToolInfo]:
         raise OSError("no route to host")
 
 
