@@ -130,7 +130,9 @@ class OrchestrationStatus(StrEnum):
         return self in TERMINAL
 
 
-TERMINAL = frozenset({OrchestrationStatus.COMPLETED, OrchestrationStatus.FAILED, OrchestrationStatus.CANCELLED})
+TERMINAL = frozenset(
+    {OrchestrationStatus.COMPLETED, OrchestrationStatus.FAILED, OrchestrationStatus.CANCELLED}
+)
 
 
 _Member = TypeVar("_Member", bound=Enum)
@@ -188,7 +190,9 @@ class TaskNode:
     """Expected duration of one attempt; unknown when absent."""
     complexity_score: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = None
     """How hard the task is, 0 to 10; unknown when absent."""
-    resource_requirements: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = field(default_factory=dict)
+    resource_requirements: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = field(
+        default_factory=dict
+    )
     """Amounts the task holds while it runs. Recorded and exported; no capacities can be declared yet."""
     tool: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """What to run on the system; the system may choose when absent."""

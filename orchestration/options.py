@@ -56,7 +56,9 @@ class OrchestratorOptions:
 
     max_concurrent_tasks: Annotated[int, Field(ge=1, le=10_000)] = 5
     """Running attempts of one orchestrator, over all its orchestrations."""
-    default_mode: Annotated[OrchestrationMode, enum_by_name(OrchestrationMode)] = OrchestrationMode.HIERARCHICAL
+    default_mode: Annotated[OrchestrationMode, enum_by_name(OrchestrationMode)] = (
+        OrchestrationMode.HIERARCHICAL
+    )
     enable_metrics: bool = True
     enable_detailed_metrics: bool = False
     """Logs every state change at DEBUG; with `max_concurrent_tasks=1` the debug mode."""

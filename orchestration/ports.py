@@ -335,7 +335,10 @@ class Storage(Protocol):
         ...
 
     async def acquire_lease(
-        self, orchestration_id: OrchestrationId, holder: DriverIdentity, is_gone: Callable[[DriverIdentity], bool]
+        self,
+        orchestration_id: OrchestrationId,
+        holder: DriverIdentity,
+        is_gone: Callable[[DriverIdentity], bool],
     ) -> Lease:
         """Take the lease, with a token one higher than any before.
 
@@ -399,7 +402,9 @@ class Storage(Protocol):
         """Return task rows by position; optionally only of some statuses or ids. Empty when unknown."""
         ...
 
-    async def load_outputs(self, orchestration_id: OrchestrationId, task_ids: Sequence[TaskId]) -> dict[TaskId, bytes]:
+    async def load_outputs(
+        self, orchestration_id: OrchestrationId, task_ids: Sequence[TaskId]
+    ) -> dict[TaskId, bytes]:
         """Return the outputs of those tasks that have one, as JSON in UTF-8, whether stored inline or by hash."""
         ...
 
