@@ -44,5 +44,8 @@ def _check_task(state: State, task: TaskState) -> None:
         assert task.attempt > 0, f"{name} completed without an attempt"
     if task.status is TaskStatus.PAUSED:
         assert task.paused_by, f"{name} is paused by nobody"
+    if state.status is OrchestrationStatus.CANCELLING:
+        is_over = task.is_settled or task.status in {TaskStatus.RUNNING, TaskStatus.SUPERSEDED}
+        assert is_over, f"{name} is {task.status} while the orchestration is being cancelled"
     if task.status is TaskStatus.SUPERSEDED:
         assert state.current(name) != name, f"{name} is superseded by nothing"

@@ -75,6 +75,21 @@ def test_the_second_attempt_has_its_own_limit() -> None:
     assert bench.task("a").stopping == "timeout"
 
 
+def test_the_limit_of_an_attempt_that_failed_is_not_the_next_ones() -> None:
+    """The first attempt's limit comes while the second one runs, and means nothing."""
+    bench = timed()
+    bench.now_us += 3 * SECOND
+    bench.fail("a", retryable=True, jitter=0.5)
+    bench.wait(0.5)
+
+    bench.wait(6.5)
+    early = bench.task("a").stopping
+    bench.wait(3.5)
+
+    assert early is None
+    assert bench.task("a").stopping == "timeout"
+
+
 def test_an_attempt_that_does_not_stop_is_abandoned_after_the_grace() -> None:
     """The slot is given to others, the error says where work may go on, and the task is retried."""
     bench = timed("a b", slots=1)
