@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -119,12 +120,13 @@ class Session:
         self._group: anyio.abc.TaskGroup | None = None
 
     async def open(self) -> None:
-        """Open systems lazily and start to drive."""
-        await self.world.registry.__aenter__()
-        group = anyio.create_task_group()
-        await group.__aenter__()
+        """Open systems lazily and start to drive. Cancelled on the way, it leaves nothing open."""
+        async with AsyncExitStack() as undo:
+            await undo.enter_async_context(self.world.registry)
+            group = await undo.enter_async_context(anyio.create_task_group())
+            await group.start(self.coordinator.run)
+            undo.pop_all()
         self._group = group
-        await group.start(self.coordinator.run)
         self.world.sessions.append(self)
         self._join()
 
