@@ -224,6 +224,13 @@ class ParallelCoordinator:
             if key[0] == orchestration_id:
                 scope.cancel()
         driven.end(failure)
+        self.share_slots()
+
+    def share_slots(self) -> None:
+        """Tell every coordinator that waits for a slot, this one included, that one may be free."""
+        for peer in self.peers:
+            if peer.engine.scheduler.slots.is_free and peer.engine.scheduler.is_hungry:
+                peer.post(SlotsFreed())
 
     async def finish_feeding(self) -> None:
         """Wait until the listeners of orchestrations that have ended were told everything."""
@@ -275,7 +282,7 @@ class ParallelCoordinator:
                 letter.answer()
             self._rearm()
             if len(self.peers) > 1:
-                self._share_slots()
+                self.share_slots()
 
     def _decide(
         self,
@@ -510,10 +517,3 @@ class ParallelCoordinator:
         due = self.engine.next_deadline_us()
         if due is not None and due < self._armed_us and self._timer_scope is not None:
             self._timer_scope.cancel()
-
-    def _share_slots(self) -> None:
-        """Tell coordinators that wait for a slot that one may be free."""
-        for peer in self.peers:
-            slots = peer.engine.scheduler.slots
-            if peer is not self and slots.is_free and peer.engine.scheduler.is_hungry:
-                peer.post(SlotsFreed())

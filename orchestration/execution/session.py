@@ -162,6 +162,7 @@ class Session:
             for driven in unfinished:
                 self.coordinator.engine.drop(driven.lease.orchestration_id)
             self.coordinator.driven.clear()
+            self.coordinator.share_slots()
             await self.world.registry.__aexit__(None, None, None)
         return swallowed and is_cancelled
 

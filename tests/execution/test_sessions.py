@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 import pytest
 
-from orchestration import AdvancedTaskOrchestrator, TaskDAG, TaskNode
+from orchestration import AdvancedTaskOrchestrator, StorageUnavailableError, TaskDAG, TaskNode
+from orchestration.execution.memory_storage import MemoryStorage
+from orchestration.ports import Commit
 
 pytestmark = pytest.mark.anyio
 
@@ -41,3 +43,51 @@ def test_a_call_whose_time_was_over_before_it_began_leaves_nothing_open(
         return bool(result["success"])
 
     assert anyio.run(main, backend=backend_under_test)
+
+
+async def test_slots_of_a_cancelled_call_go_to_those_who_wait(make: Make) -> None:
+    """A call that is cancelled while it holds every slot does not leave the one beside it waiting for ever."""
+    orchestrator = make({"work": work}, max_concurrent_tasks=2)
+    states: list[str] = []
+
+    async def cancelled() -> None:
+        with anyio.move_on_after(0.5):
+            await orchestrator.execute_dag(independent(4))
+
+    async def beside() -> None:
+        await anyio.sleep(0.1)
+        states.append((await orchestrator.execute_dag(independent(3)))["state"])
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(cancelled)
+            calls.start_soon(beside)
+
+    assert states == ["completed"]
+
+
+class FullForOne(MemoryStorage):
+    """A storage that can store nothing more of one orchestration."""
+
+    full: str | None = None
+
+    async def append(self, commits: Sequence[Commit]) -> None:
+        if any(commit.lease.orchestration_id == self.full for commit in commits):
+            raise StorageUnavailableError("memory", "the disk is full.", "free some space.")
+        await super().append(commits)
+
+
+async def test_slots_of_an_orchestration_that_was_let_go_are_used_by_the_others(make: Make) -> None:
+    """When one orchestration can't be stored any more, the next in the same session starts on its slots."""
+    storage = FullForOne()
+    orchestrator = make({"work": work}, max_concurrent_tasks=1, state_manager=storage)
+
+    with anyio.fail_after(60):
+        async with orchestrator:
+            lost = await orchestrator.submit(independent(2))
+            await anyio.sleep(0.5)
+            waiting = await orchestrator.submit(independent(1))
+            storage.full = lost
+            result = await orchestrator.wait(waiting)
+
+    assert result["state"] == "completed"
