@@ -2,8 +2,8 @@
 
 May import: aiosqlite, anyio, asyncio, stdlib.
 
-aiosqlite's public calls make one hop a statement. `Connection.call` goes through the one private door that
-takes any function, and three more details of its thread are set right here and nowhere else; the
+aiosqlite's public calls make one hop a statement. `Connection.call` puts a function on the thread's private queue,
+and three more details of its thread are set right here and nowhere else; the
 dependency's version is bounded and `tests/storage/test_connection.py` pins each of them:
 
 - the thread is a daemon, so a forgotten `aclose` never keeps the interpreter alive;
@@ -17,8 +17,10 @@ from __future__ import annotations
 import asyncio  # noqa: TID251  (aiosqlite is asyncio's; its cancellation must be seen here)
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import aiosqlite
 import anyio
@@ -60,14 +62,20 @@ class Connection(aiosqlite.Connection):
         """Run `work` on the connection's thread and return what it does.
 
         Calls are carried out one after the other, in the order they were made. When the caller is
-        cancelled, `work` is carried out all the same.
+        cancelled, by anyio or by asyncio, once or again, `work` is carried out all the same, and the cancellation
+        goes on after it.
         """
-        execute = cast("Callable[..., Any]", self._execute)
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._tx.put_nowait((answer, partial(work, self._conn)))
         try:
-            return cast("T", await execute(work, self._conn))
+            return await asyncio.shield(answer)
         except asyncio.CancelledError:
             with anyio.CancelScope(shield=True):
-                await execute(_nothing)
+                while not answer.done():
+                    with suppress(
+                        asyncio.CancelledError
+                    ):  # asyncio may cancel again, as it does at the loop's end
+                        await asyncio.wait([answer])
             raise
 
     async def close(self) -> None:
@@ -85,7 +93,3 @@ class Connection(aiosqlite.Connection):
             return _STOP_RUNNING_SENTINEL
 
         self._tx.put_nowait((None, close))
-
-
-def _nothing() -> None:
-    """Stand in the queue: whoever waits for this has waited for everything before it."""

@@ -45,13 +45,13 @@ async def test_a_batch_is_one_hop(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     storage = SqliteStorage(tmp_path / "x.db")
     leases = [await created(storage) for _ in range(3)]
     hops: list[object] = []
-    original: Any = Connection._execute
+    original: Any = Connection.call
 
     async def counted(self: Connection, *args: Any, **kwargs: Any) -> Any:
         hops.append(args)
         return await original(self, *args, **kwargs)
 
-    monkeypatch.setattr(Connection, "_execute", counted)
+    monkeypatch.setattr(Connection, "call", counted)
     await storage.append(
         [commit(lease, 2, tasks=[row("a", 0)], outputs=[output("a", b"1", inline=False)]) for lease in leases]
     )
