@@ -25,6 +25,7 @@ from orchestration.errors import (
     LeaseHeldError,
     NestedOrchestrationError,
     NotPossibleError,
+    OrchestrationInterruptedError,
     OrchestrationNotFoundError,
     Problem,
     UnroutableTaskError,
@@ -113,6 +114,8 @@ class AdvancedTaskOrchestrator(OrchestrationReader):
             rng=rng or random.Random(),  # noqa: S311  jitter keeps no secret
         )
         self._session: Session | None = None
+        self._decided: anyio.Event | None = None
+        """Set when the call that is about to drive an orchestration has begun to; None when there is none."""
         self._live: dict[OrchestrationId, _Live] = {}
         self._ended: OrderedDict[OrchestrationId, dict[str, Any]] = OrderedDict()
         self._tally: deque[Summary] = deque(maxlen=_TALLIED)
@@ -347,18 +350,31 @@ class AdvancedTaskOrchestrator(OrchestrationReader):
         prepared = await prepare(
             submission, self.systems, self.options, self._world.identity, self._clock.now_us()
         )
-        with anyio.CancelScope(shield=True):  # once stored it is driven or free, never held by nobody
-            created = await self.storage.create_orchestration(prepared.new)
-            identifier = created.record.orchestration_id
-            if created.lease is None:  # the key named one that exists already
-                return identifier
-            if not is_started:
-                await self.storage.release_lease(created.lease)
-                return identifier
-            prepared.state.orchestration_id = identifier
-            driven = session.coordinator.take_over(created.lease, prepared.state, on_event)
-            self._watch(session, created.record, driven, prepared.warnings, plan, planning_seconds)
+        async with self._deciding():
+            with anyio.CancelScope(shield=True):  # once stored it is driven or free, never held by nobody
+                created = await self.storage.create_orchestration(prepared.new)
+                identifier = created.record.orchestration_id
+                if created.lease is None:  # the key named one that exists already
+                    return identifier
+                if not is_started:
+                    await self.storage.release_lease(created.lease)
+                    return identifier
+                prepared.state.orchestration_id = identifier
+                driven = session.coordinator.take_over(created.lease, prepared.state, on_event)
+                self._watch(session, created.record, driven, prepared.warnings, plan, planning_seconds)
         return identifier
+
+    @asynccontextmanager
+    async def _deciding(self) -> AsyncIterator[None]:
+        """Let one call at a time decide what this object drives: two that begin at once would fence each other."""
+        while self._decided is not None:
+            await self._decided.wait()
+        decided = self._decided = anyio.Event()
+        try:
+            yield
+        finally:
+            self._decided = None
+            decided.set()
 
     def _watch(
         self,
@@ -408,11 +424,16 @@ class AdvancedTaskOrchestrator(OrchestrationReader):
             if record.summary.state.is_terminal:
                 return await self.load_result(orchestration_id)
             try:
-                live = await self._take_over(session, record)
+                live, _ = await self._take_over(session, record)
             except LeaseHeldError:
                 return await self._wait_elsewhere(orchestration_id)
+            except NotPossibleError:  # it ended meanwhile
+                return await self.load_result(orchestration_id)
         driven = live.driven
+        is_ours = session.coordinator.driven.get(orchestration_id) is driven
         await driven.finished.wait()
+        if isinstance(driven.failure, OrchestrationInterruptedError) and not is_ours:
+            return await self._wait(session, orchestration_id, started)  # the call that drove it has left
         if driven.failure is not None:
             raise driven.failure
         total = driven.state.finished_at_us or driven.state.last_at_us
@@ -467,18 +488,39 @@ class AdvancedTaskOrchestrator(OrchestrationReader):
 
     async def _take_over(
         self, session: Session, record: OrchestrationRecord, first: Input | None = None
-    ) -> _Live:
-        """Begin to drive an orchestration nobody drives."""
+    ) -> tuple[_Live, bool]:
+        """Begin to drive an orchestration nobody drives.
+
+        Returns:
+            It, and whether this call began: where another call of this object was faster, `first` was not carried out.
+
+        Raises:
+            NotPossibleError: It has ended meanwhile.
+            LeaseHeldError: Another process drives it.
+            UnroutableTaskError: It needs systems that are not configured here.
+        """
         identifier = record.orchestration_id
-        lease = await self.storage.acquire_lease(identifier, self._world.identity, is_gone)
-        state = await self._load_for_driving(lease)
-        driven = session.coordinator.take_over(lease, state, first=first)
-        self._watch(session, record, driven, [])
-        return self._live[identifier]
+        async with self._deciding():
+            live = self._live.get(identifier)
+            if live is not None:
+                return live, False
+            with anyio.CancelScope(shield=True):  # a lease that was taken unheard would be held by nobody
+                lease = await self.storage.acquire_lease(identifier, self._world.identity, is_gone)
+            state = await self._load_for_driving(lease)
+            driven = session.coordinator.take_over(lease, state, first=first)
+            self._watch(session, record, driven, [])
+            return self._live[identifier], True
 
     async def _load_for_driving(self, lease: Lease) -> Any:
         try:
             state = await load_state(self.storage, lease.orchestration_id)
+            if state.status.is_terminal:
+                raise NotPossibleError(
+                    f"Orchestration {lease.orchestration_id!r}",
+                    state.status,
+                    "taken over",
+                    "Only unfinished ones can.",
+                )
             missing = sorted(
                 {task.system for task in state.tasks.values() if task.status not in _OVER}
                 - set(self.systems.names)
@@ -515,20 +557,20 @@ class AdvancedTaskOrchestrator(OrchestrationReader):
                     raise live.driven.failure
 
     async def _resume(self, session: Session, orchestration_id: OrchestrationId) -> _Live:
-        live = self._live.get(orchestration_id)
-        if live is not None:
-            await session.coordinator.request(Resume(orchestration_id=orchestration_id))
-            return live
-        record = await self.storage.load_orchestration(orchestration_id)
-        state = record.summary.state
-        if state.is_terminal:
-            raise NotPossibleError(
-                f"Orchestration {orchestration_id!r}", state, "resumed", "Only unfinished ones can."
-            )
-        is_paused = state is OrchestrationStatus.PAUSED
-        return await self._take_over(
-            session, record, Resume(orchestration_id=orchestration_id) if is_paused else None
-        )
+        request = Resume(orchestration_id=orchestration_id)
+        while True:
+            if await self._requested(orchestration_id, request):
+                return self._live[orchestration_id]
+            record = await self.storage.load_orchestration(orchestration_id)
+            state = record.summary.state
+            if state.is_terminal:
+                raise NotPossibleError(
+                    f"Orchestration {orchestration_id!r}", state, "resumed", "Only unfinished ones can."
+                )
+            is_paused = state is OrchestrationStatus.PAUSED
+            live, is_new = await self._take_over(session, record, request if is_paused else None)
+            if is_new:
+                return live
 
     async def resume_all(self) -> list[OrchestrationId]:
         """Take over every orchestration that lost its driver; paused ones stay paused.
@@ -542,15 +584,22 @@ class AdvancedTaskOrchestrator(OrchestrationReader):
         async with self._open() as session:
             for record in await self.storage.list_orchestrations(states=_UNFINISHED, limit=10_000):
                 is_paused = record.summary.state is OrchestrationStatus.PAUSED
-                if is_paused or record.orchestration_id in self._live or not is_orphaned(record):
+                # A lease of this very object may have outlived a storage fault that made it let go.
+                is_free = is_orphaned(record) or record.holder == self._world.identity
+                if is_paused or record.orchestration_id in self._live or not is_free:
                     continue
                 try:
-                    taken.append(await self._take_over(session, record))
-                except (LeaseHeldError, UnroutableTaskError):
+                    live, is_new = await self._take_over(session, record)
+                except (LeaseHeldError, UnroutableTaskError, NotPossibleError):
                     continue
+                if is_new:
+                    taken.append(live)
             if session is not self._session:
                 for live in taken:
                     await live.driven.finished.wait()
+                for live in taken:
+                    if live.driven.failure is not None:
+                        raise live.driven.failure
         return [live.record.orchestration_id for live in taken]
 
     async def pause(self, orchestration_id: OrchestrationId) -> None:
@@ -581,24 +630,49 @@ class AdvancedTaskOrchestrator(OrchestrationReader):
             return False
         return True
 
-    async def _control(self, orchestration_id: OrchestrationId, request: Input, action: str) -> None:
+    async def _control(self, orchestration_id: OrchestrationId, request: Pause | Cancel, action: str) -> None:
         """Carry out a request: where it is driven, or here under a short lease when nobody drives it."""
-        live = self._live.get(orchestration_id)
-        if live is not None:
-            await self._coordinating(live).request(request)
-            return
         async with self._open() as session:
-            record = await self.storage.load_orchestration(orchestration_id)
-            state = record.summary.state
-            if state.is_terminal or (action == "paused" and state is not OrchestrationStatus.RUNNING):
-                raise NotPossibleError(f"Orchestration {orchestration_id!r}", state, action)
-            live = await self._take_over(session, record, request)
-            if action == "cancelled":
-                await live.driven.finished.wait()
-            else:
-                await self.wait_for_change(orchestration_id, after_seq=record.last_seq, timeout_seconds=10.0)
-                session.coordinator.let_go(orchestration_id)
-                await self.storage.release_lease(live.driven.lease)
+            while not await self._requested(orchestration_id, request):
+                record = await self.storage.load_orchestration(orchestration_id)
+                state = record.summary.state
+                if state.is_terminal or (action == "paused" and state is not OrchestrationStatus.RUNNING):
+                    raise NotPossibleError(f"Orchestration {orchestration_id!r}", state, action)
+                live, is_new = await self._take_over(session, record, request)
+                if is_new:
+                    await self._carried_out(session, live, action, record.last_seq)
+                    return
+
+    async def _carried_out(self, session: Session, live: _Live, action: str, last_seq: int) -> None:
+        """Wait until a request that an orchestration was taken over for is durable; let go of what is paused."""
+        driven, identifier = live.driven, live.record.orchestration_id
+        if action == "cancelled":
+            await driven.finished.wait()
+        else:
+            await self.wait_for_change(identifier, after_seq=last_seq, timeout_seconds=10.0)
+        if driven.failure is not None:
+            raise driven.failure
+        if action == "paused":
+            session.coordinator.let_go(identifier)
+            await self.storage.release_lease(driven.lease)
+            if driven.summary.state is not OrchestrationStatus.PAUSED:
+                raise NotPossibleError(f"Orchestration {identifier!r}", driven.summary.state, action)
+
+    async def _requested(self, orchestration_id: OrchestrationId, request: Pause | Resume | Cancel) -> bool:
+        """Carry a request out if this object drives the orchestration; False when it does not, or not any more.
+
+        Raises:
+            NotPossibleError: It does not fit the orchestration's state.
+        """
+        while (live := self._live.get(orchestration_id)) is not None:
+            try:
+                await self._coordinating(live).request(request)
+            except (OrchestrationNotFoundError, OrchestrationInterruptedError):
+                if self._live.get(orchestration_id) is live:
+                    raise
+                continue  # it ended, or was let go, while the request was on its way
+            return True
+        return False
 
     def _coordinating(self, live: _Live) -> Any:
         """Return the coordinator that drives an orchestration of this object."""

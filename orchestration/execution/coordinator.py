@@ -35,15 +35,19 @@ from orchestration.engine.effects import (
 from orchestration.engine.engine import Engine
 from orchestration.engine.events import AttemptSucceeded
 from orchestration.engine.inputs import (
+    Cancel,
     DeadlineReached,
     Input,
+    Pause,
     ReportCancelled,
+    Resume,
     SlotsFreed,
     TakeOver,
 )
 from orchestration.engine.state import State
 from orchestration.errors import (
     NotPossibleError,
+    OrchestrationInterruptedError,
     OrchestrationNotFoundError,
     StaleFencingTokenError,
     StorageError,
@@ -72,6 +76,8 @@ class _Letter:
     output: StoredOutput | None = None
     answered: anyio.Event | None = None
     """Set when what it led to is committed, for callers that wait for that."""
+    was_heard: bool = False
+    """Whether it was decided and committed; False for one the loop ended before."""
     error: Exception | None = None
 
     def answer(self) -> None:
@@ -130,6 +136,8 @@ class ParallelCoordinator:
         self._timer_rest: anyio.Event | None = None
         self._feeding = 0
         self._fed: anyio.Event | None = None
+        self._is_over = False
+        """Whether the loop has ended: nothing in the inbox will be looked at any more."""
 
     # What callers do
 
@@ -178,18 +186,22 @@ class ParallelCoordinator:
         """Put something into the inbox."""
         self._put(_Letter(item, output))
 
-    async def request(self, item: Input) -> None:
+    async def request(self, item: Pause | Resume | Cancel) -> None:
         """Put a caller's request into the inbox and wait until what it led to is committed.
 
         Raises:
             NotPossibleError: It does not fit the orchestration's state; nothing was changed.
             OrchestrationNotFoundError: It is not driven here any more.
+            OrchestrationInterruptedError: This coordinator ended before it came to it.
             StorageError: It could not be stored.
         """
         letter = _Letter(item, answered=anyio.Event())
-        self._put(letter)
-        assert letter.answered is not None, "just made"
-        await letter.answered.wait()
+        if not self._is_over:
+            self._put(letter)
+            assert letter.answered is not None, "just made"
+            await letter.answered.wait()
+        if not letter.was_heard:
+            raise OrchestrationInterruptedError(item.orchestration_id)
         if letter.error is not None:
             raise letter.error
 
@@ -261,6 +273,16 @@ class ParallelCoordinator:
     # The loop
 
     async def _drive(self) -> None:
+        waiting: list[_Letter] = []
+        try:
+            await self._drive_on(waiting)
+        finally:
+            self._is_over = True
+            for letter in (*waiting, *self._inbox):
+                letter.answer()
+
+    async def _drive_on(self, waiting: list[_Letter]) -> None:
+        """Go round until cancelled; `waiting` holds the letters of this round whose senders wait for an answer."""
         while True:
             if not self._inbox:
                 self._mail = anyio.Event()
@@ -269,7 +291,6 @@ class ParallelCoordinator:
             effects: list[Effect] = []
             touched: dict[OrchestrationId, Driven] = {}
             now_us = self._clock.now_us()
-            waiting: list[_Letter] = []
             while self._inbox:
                 letter = self._inbox.popleft()
                 self._decide(letter, now_us, effects, touched)
@@ -279,7 +300,9 @@ class ParallelCoordinator:
             for effect in effects:
                 self._perform(effect)
             for letter in waiting:
+                letter.was_heard = True
                 letter.answer()
+            waiting.clear()
             self._rearm()
             if len(self.peers) > 1:
                 self.share_slots()
@@ -332,6 +355,8 @@ class ParallelCoordinator:
                 log.error("Can't store", operation="STORAGE_FAILED", reason=str(exc))
                 for driven in touched:
                     self.let_go(driven.lease.orchestration_id, exc)
+                    if self._group is not None:
+                        self._group.start_soon(self._release, driven.lease)
                 for letter in waiting:
                     letter.error = letter.error or exc
                 return
@@ -395,7 +420,7 @@ class ParallelCoordinator:
     async def _release(self, lease: Lease) -> None:
         try:
             await self._storage.release_lease(lease)
-        except StorageError as exc:  # the lease of an ended orchestration keeps nobody from anything
+        except StorageError as exc:  # whoever looks for orphans finds it once this process has gone
             log.warning("Can't release a lease", operation="LEASE_KEPT", reason=str(exc))
 
     # Attempts
