@@ -53,12 +53,15 @@ def simulate(
 
     Raises:
         InvalidArgumentError: `workers` is less than 1, or a duration is negative or of an unknown task.
+        CycleError: The edges form a cycle.
+        UnknownDependencyError: An edge names a task that is not there.
     """
     options = options or OrchestratorOptions()
     mode = mode or options.default_mode
     workers = options.concurrency if workers is None else workers
     if workers < 1:
         raise InvalidArgumentError("workers", workers, "1 or more")
+    dag.validate_dependencies()
     seconds = {**dag.expected_durations(), **_checked(dag, durations or {})}
     state = _state(dag, mode)
     scheduler = AdaptiveTaskScheduler(
@@ -137,7 +140,7 @@ def _run(engine: Engine, state: State, seconds: Mapping[TaskId, float], workers:
     """Drive the engine until the orchestration ends and return what ran when and where."""
     engine.adopt(state)
     schedule: list[dict[str, Any]] = []
-    idle = list(range(workers))
+    idle = list(range(min(workers, len(state.tasks))))
     running: list[tuple[int, int, StartAttempt, int]] = []
     now_us = 0
     item: Input = TakeOver(orchestration_id=_ID)
