@@ -216,6 +216,20 @@ def test_a_task_being_replanned_and_those_it_holds_are_cancelled_at_once() -> No
     assert decision.events == []
 
 
+def test_what_an_alternative_replaced_is_not_cancelled() -> None:
+    """A superseded task has its outcome already."""
+    bench = Bench(graph("a b", "a b"), mode=OrchestrationMode.ADAPTIVE, can_replan=True)
+    bench.start()
+    bench.fail("a")
+    bench.offer("a", plan("x"))
+
+    bench.cancel()
+    bench.stopped("x~1")
+
+    assert bench.statuses() == {"a": "superseded", "b": "cancelled", "x~1": "cancelled"}
+    assert bench.outcome is OrchestrationStatus.CANCELLED
+
+
 def test_a_cancel_with_nothing_running_ends_at_once() -> None:
     """There is nothing to wait for."""
     bench = Bench(graph("a"))

@@ -72,6 +72,17 @@ def test_skipping_a_chain_of_ten_thousand_tasks_does_not_recurse() -> None:
     assert bench.statuses()["t9999"] == "skipped"
 
 
+def test_a_task_skipped_by_one_edge_is_not_made_ready_by_another_in_the_same_decision() -> None:
+    """Its required edge is dead before its optional one is decided, both because of one failure."""
+    bench = Bench(graph("a b c join", "a b", "a c", "b join", "c join?"))
+    bench.start()
+
+    bench.fail("a")
+
+    assert bench.statuses() == {"a": "failed", "b": "skipped", "c": "skipped", "join": "skipped"}
+    assert bench.starts() == ["a#1"]
+
+
 def test_an_optional_edge_is_waited_for() -> None:
     """ "Optional edges wait but never block"."""
     bench = Bench(graph("a b", "a b?"))

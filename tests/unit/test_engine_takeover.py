@@ -266,6 +266,21 @@ def test_an_alternative_is_asked_for_again() -> None:
     assert bench.asked() == ["a"]
 
 
+def test_an_answer_before_the_take_over_is_asked_for_again() -> None:
+    """Whoever was asked answers the driver before."""
+    bench = Bench(graph("a"), mode=OrchestrationMode.ADAPTIVE, can_replan=True)
+    bench.start()
+    bench.fail("a")
+    bench.crash()
+
+    early = bench.refuse("a")
+    bench.start()
+
+    assert early.events == []
+    assert bench.statuses() == {"a": "replanning"}
+    assert bench.asked() == ["a"]
+
+
 def test_an_alternative_is_not_asked_for_while_paused() -> None:
     """Only when it is resumed."""
     bench = Bench(graph("a b"), mode=OrchestrationMode.ADAPTIVE, can_replan=True)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -15,7 +16,10 @@ from orchestration.models import SETTLED, TERMINAL, OrchestrationStatus, TaskSta
 ROOT = Path(__file__).parents[2]
 
 
-def reachable(first: str, table: Mapping[str, Mapping[str, str]]) -> set[str]:
+S = TypeVar("S", TaskStatus, OrchestrationStatus)
+
+
+def reachable(first: S, table: Mapping[S, Mapping[S, str]]) -> set[S]:
     found, frontier = {first}, [first]
     while frontier:
         for after in table[frontier.pop()]:
