@@ -43,7 +43,7 @@ def foreign_package() -> str | None:
         return (
             f"Python finds {where} for the package `{name}`, but this program needs its own in {home / name}: "
             "another project has a package of that name. Fix: install this program by itself "
-            "(`uvx advanced-task-orchestration` or `pipx install advanced-task-orchestration`), "
+            "(`pipx install .` in its clone), "
             "and leave PYTHONPATH unset when you start it."
         )
     return None
