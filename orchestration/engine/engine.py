@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 from orchestration.engine.edges import verdicts
 from orchestration.engine.effects import (
@@ -100,8 +100,13 @@ class Decision:
     effects: list[Effect] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Deadline:
+_COMPACT_FROM = 1024
+"""Deadlines kept before the dead ones among them are looked for; below that they are not worth it."""
+
+
+class _Deadline(NamedTuple):
+    """Ordered by time, then by when it was set; a tuple compares without calling back into Python."""
+
     at_us: int
     order: int
     orchestration_id: OrchestrationId
@@ -131,6 +136,7 @@ class Engine:
         self._now_us = 0
         self._deadlines: list[_Deadline] = []
         self._deadline_count = 0
+        self._compact_at = _COMPACT_FROM
         self._decision = Decision()
 
     # What callers see
@@ -422,12 +428,20 @@ class Engine:
         self, at_us: int, state: State, task: TaskState, kind: Literal["timeout", "grace", "retry"]
     ) -> None:
         self._deadline_count += 1
+        if len(self._deadlines) >= self._compact_at:
+            self._compact()
         heapq.heappush(
             self._deadlines,
             _Deadline(
                 at_us, self._deadline_count, state.orchestration_id, task.node.task_id, task.attempt, kind
             ),
         )
+
+    def _compact(self) -> None:
+        """Let go of dead deadlines: most attempts end long before their limit, which may be an hour away."""
+        self._deadlines = [deadline for deadline in self._deadlines if self._is_live(deadline)]
+        heapq.heapify(self._deadlines)
+        self._compact_at = max(_COMPACT_FROM, 2 * len(self._deadlines))
 
     def _is_live(self, deadline: _Deadline) -> bool:
         """Whether a deadline still means something; dead ones are dropped when they come up."""
@@ -468,7 +482,11 @@ class Engine:
         self._finish_if_settled(state)
 
     def _take_over(self, state: State) -> None:
-        """Go on where the driver before stopped, wherever that was."""
+        """Go on where the driver before stopped.
+
+        One decision's events are committed together, so a journal never ends in the middle of one: there is nothing
+        half done to mend.
+        """
         if state.orchestration_id not in self._dormant:
             if state.status.is_terminal:
                 raise NotPossibleError(
@@ -488,23 +506,8 @@ class Engine:
         for task in state.tasks.values():
             if task.status is TaskStatus.RETRYING and task.due_at_us is not None:
                 self._add_deadline(task.due_at_us, state, task, "retry")
-        self._mend(state)
         self._ask_again(state)
         self._finish_if_settled(state)
-
-    def _mend(self, state: State) -> None:
-        """Settle what a driver that died between two events of one decision left undone.
-
-        One decision's events are committed together, so this finds nothing in a journal of ours; it makes the
-        engine right for any prefix of one.
-        """
-        for task in list(state.tasks.values()):
-            if task.status in {TaskStatus.PENDING, TaskStatus.PAUSED} and task.dead:
-                edge = next(
-                    edge for edge in task.incoming if edge.delivers is False and not edge.edge.is_optional
-                )
-                state.newly_dead.append((task.node.task_id, edge.source, None))
-        self._settle_dead(state)
 
     def _ask_again(self, state: State) -> None:
         """Ask for the alternatives that were wanted while nothing could be asked."""

@@ -234,6 +234,37 @@ def test_an_absurd_limit_never_breaks_the_engine(limit: float) -> None:
     assert bench.engine.next_deadline_us() == START + LONGEST_WAIT_SECONDS * SECOND
 
 
+def test_deadlines_of_attempts_that_ended_do_not_pile_up() -> None:
+    """A server that runs a million short tasks an hour does not keep a million limits of an hour each."""
+    names = [f"t{number}" for number in range(5_000)]
+    bench = Bench(
+        graph(" ".join(names)), slots=3, defaults=TaskDefaults(timeout_seconds=3600.0), checks=False
+    )
+    bench.start()
+    due = bench.engine.next_deadline_us()
+
+    most = 0
+    while bench.running:
+        bench.now_us += 1
+        bench.succeed(bench.running[0])
+        most = max(most, len(bench.engine._deadlines))
+
+    assert due == START + 3600 * SECOND
+    assert most < 1_100
+    assert bench.engine.next_deadline_us() is None
+
+
+def test_many_deadlines_that_still_count_are_all_kept() -> None:
+    """Letting go of dead ones loses none of the others."""
+    names = [f"t{number}" for number in range(3_000)]
+    bench = Bench(graph(" ".join(names)), slots=3_000, defaults=LIMIT, checks=False)
+    bench.start()
+
+    decision = bench.wait(10)
+
+    assert len(decision.effects) == 3_000
+
+
 def test_limits_are_enforced_while_paused() -> None:
     """A pause lets attempts finish; it does not give them more time. The retry waits for the resume."""
     bench = timed()
