@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping
 
 from orchestration.dag import TaskDAG
 from orchestration.engine.state import State
-from orchestration.models import TaskId, TaskNode, TaskStatus
+from orchestration.models import SETTLED, TaskId, TaskNode, TaskStatus
 from orchestration.options import PrioritizationOptions
+
+_OVER = SETTLED | {TaskStatus.SUPERSEDED}
 
 
 class DynamicTaskPrioritizer:
@@ -61,10 +63,9 @@ class DynamicTaskPrioritizer:
                 for task_id, task in state.tasks.items()
                 if not task.is_settled
             }
+        tasks = state.tasks
         ranks = upward_ranks(state, expected)
-        return {
-            task_id: (-state.tasks[task_id].node.priority.value, -rank) for task_id, rank in ranks.items()
-        }
+        return {task_id: (-tasks[task_id].node.priority, -rank) for task_id, rank in ranks.items()}
 
 
 def upward_ranks(state: State, expected: Callable[[TaskId], float]) -> Mapping[TaskId, float]:
@@ -72,10 +73,10 @@ def upward_ranks(state: State, expected: Callable[[TaskId], float]) -> Mapping[T
 
     Depth-first over the unsettled part of the graph without recursion: O(V + E).
     """
-    ranks: dict[TaskId, float] = {}
     tasks = state.tasks
+    ranks: dict[TaskId, float] = {}
     for root, root_task in tasks.items():
-        if root in ranks or root_task.is_settled or root_task.status is TaskStatus.SUPERSEDED:
+        if root in ranks or root_task.status in _OVER:
             continue
         stack = [root]
         while stack:
@@ -84,16 +85,15 @@ def upward_ranks(state: State, expected: Callable[[TaskId], float]) -> Mapping[T
                 stack.pop()
                 continue
             longest = 0.0
-            missing = False
+            depth = len(stack)
             for edge in tasks[task_id].outgoing:
-                rank = ranks.get(edge.target)
-                if rank is None:
-                    if not tasks[edge.target].is_settled:
-                        stack.append(edge.target)
-                        missing = True
-                elif rank > longest:
-                    longest = rank
-            if not missing:
+                target = edge.target
+                if target in ranks:
+                    rank = ranks[target]
+                    longest = max(longest, rank)
+                elif tasks[target].status not in _OVER:
+                    stack.append(target)
+            if len(stack) == depth:  # everything downstream is ranked
                 ranks[task_id] = longest + expected(task_id)
                 stack.pop()
     return ranks

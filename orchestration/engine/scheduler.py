@@ -16,7 +16,7 @@ from orchestration.engine.ready_queue import Key, RankedQueue, ReadyQueue, Stric
 from orchestration.engine.state import State, TaskState
 from orchestration.models import OrchestrationId, OrchestrationMode, OrchestrationStatus, TaskId, TaskStatus
 
-_RERANK_GROWTH = 1.5
+_RERANK_GROWTH = 2.0
 """Results between two rankings grow by this factor: learning is quickest early, and it costs O(log n) rankings."""
 
 Kind = tuple[str, str | None]
