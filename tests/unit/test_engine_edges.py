@@ -59,9 +59,9 @@ def test_a_skip_passes_down_the_whole_chain_in_one_decision() -> None:
     assert bench.outcome is OrchestrationStatus.FAILED
 
 
-def test_skipping_a_chain_of_ten_thousand_tasks_does_not_recurse() -> None:
+def test_skipping_a_chain_of_thousands_of_tasks_does_not_recurse() -> None:
     """Depth of a graph is no limit."""
-    names = [f"t{number}" for number in range(10_000)]
+    names = [f"t{number}" for number in range(3_000)]
     dag = graph(" ".join(names), *(TaskEdge(a, b) for a, b in pairwise(names)))
     bench = Bench(dag, checks=False)
     bench.start()
@@ -69,7 +69,7 @@ def test_skipping_a_chain_of_ten_thousand_tasks_does_not_recurse() -> None:
     bench.fail("t0")
 
     bench.check()
-    assert bench.statuses()["t9999"] == "skipped"
+    assert bench.statuses()["t2999"] == "skipped"
 
 
 def test_a_task_skipped_by_one_edge_is_not_made_ready_by_another_in_the_same_decision() -> None:
