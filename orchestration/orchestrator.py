@@ -1,79 +1,43 @@
-"""The façade: plans goals, submits DAGs, waits for them, and controls them. Everything above calls this.
+"""The façade: plans goals and runs DAGs. Everything above calls this; what it inherits waits, controls and tells.
 
 May import: all of orchestration, anyio, stdlib.
-
-Two ways of use. Inside `async with orchestrator` one session drives everything in the background. Without it, each
-call opens a session of its own and closes it before it returns: nothing runs between calls.
 """
 
 from __future__ import annotations
 
 import random
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import anyio
 
-from orchestration.clock import Clock, SystemClock
+from orchestration.clock import Clock
 from orchestration.dag import TaskDAG
-from orchestration.engine.inputs import Cancel, Input, Pause, Resume
+from orchestration.driver import OrchestrationDriver
 from orchestration.errors import (
     InvalidArgumentError,
-    LeaseHeldError,
-    NestedOrchestrationError,
-    NotPossibleError,
-    OrchestrationInterruptedError,
-    OrchestrationNotFoundError,
     Problem,
     UnroutableTaskError,
 )
-from orchestration.execution.driven import Driven, enclosing_goals
-from orchestration.execution.identity import is_gone
-from orchestration.execution.process_sample import sample_process
-from orchestration.execution.recovery import load_state
-from orchestration.execution.session import Session, World
+from orchestration.execution.session import Session
 from orchestration.execution.state_mirror import StateMirror
-from orchestration.execution.storage_rules import add_up
-from orchestration.metrics import totals_document
 from orchestration.models import (
-    SETTLED,
     Json,
     OrchestrationId,
     OrchestrationMode,
-    OrchestrationStatus,
     PlanId,
-    TaskStatus,
 )
 from orchestration.options import OrchestratorOptions
 from orchestration.plan_store import load_plan, save_plan
 from orchestration.planning.decomposer import AdvancedTaskDecomposer
 from orchestration.planning.plan import Plan
-from orchestration.ports import Lease, Listener, OrchestrationRecord, Replanner, Storage, Summary
-from orchestration.reader import OrchestrationReader, is_orphaned
-from orchestration.reports import plan_document, status_document
+from orchestration.ports import Listener, Replanner, Storage
 from orchestration.submission import Submission, prepare
 from orchestration.systems.registry import SystemRegistry
 from orchestration.systems.router import route
 
-_POLL_SECONDS = 0.25
-"""Between two looks at an orchestration that another process drives."""
 
-_KEPT = 1_000
-"""Ended orchestrations whose last status `get_orchestration_status` still answers from memory."""
-
-_TALLIED = 100_000
-"""Ended orchestrations that `get_performance_metrics` covers."""
-
-_OVER = SETTLED | {TaskStatus.SUPERSEDED}
-"""Statuses in which a task needs no system any more."""
-
-_UNFINISHED = [status for status in OrchestrationStatus if not status.is_terminal]
-
-
-class AdvancedTaskOrchestrator(OrchestrationReader):
+class AdvancedTaskOrchestrator(OrchestrationDriver):
     """Turns goals into DAGs of tasks and sees them through. Make one with `create_advanced_task_orchestrator`.
 
     One object belongs to one event loop at a time.
@@ -101,62 +65,16 @@ class AdvancedTaskOrchestrator(OrchestrationReader):
         mirror: StateMirror | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        super().__init__(storage, options or OrchestratorOptions(), clock or SystemClock())
-        self.systems = systems
-        self._decomposer = decomposer
-        self._mirror = mirror
-        self._world = World(
+        super().__init__(
             storage=storage,
-            registry=systems,
-            options=self.options,
-            clock=self._clock,
+            systems=systems,
             replanner=replanner,
-            rng=rng or random.Random(),  # noqa: S311  jitter keeps no secret
+            options=options,
+            clock=clock,
+            mirror=mirror,
+            rng=rng,
         )
-        self._session: Session | None = None
-        self._decided: anyio.Event | None = None
-        """Set when the call that is about to drive an orchestration has begun to; None when there is none."""
-        self._live: dict[OrchestrationId, _Live] = {}
-        self._ended: OrderedDict[OrchestrationId, dict[str, Any]] = OrderedDict()
-        self._tally: deque[Summary] = deque(maxlen=_TALLIED)
-
-    # Lifetime
-
-    async def __aenter__(self) -> Self:
-        session = Session(self._world)
-        await session.open()
-        self._session = session
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        session, self._session = self._session, None
-        try:
-            return await session.aclose(exc_type, exc, traceback) if session is not None else None
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close the storage. A later call opens it again."""
-        await self.storage.aclose()
-
-    @asynccontextmanager
-    async def _open(self) -> AsyncIterator[Session]:
-        """Give the session there is, or one of this call's own."""
-        if self._session is not None:
-            yield self._session
-            return
-        session = Session(self._world)
-        await session.open()
-        try:
-            yield session
-        except BaseException as exc:
-            if not await session.aclose(type(exc), exc, exc.__traceback__):
-                raise
-        else:
-            await session.aclose(None, None, None)
+        self._decomposer = decomposer
 
     # Planning
 
@@ -329,6 +247,9 @@ class AdvancedTaskOrchestrator(OrchestrationReader):
         planning_seconds: float = 0.0,
         is_started: bool = True,
     ) -> OrchestrationId:
+        self._refuse_depth(goal or "")
+        if context is not None and not isinstance(context, Mapping):
+            raise InvalidArgumentError("context", context, "an object")
         plan: Plan | None = None
         if isinstance(work, TaskDAG):
             dag = work
@@ -363,401 +284,6 @@ class AdvancedTaskOrchestrator(OrchestrationReader):
                 driven = session.coordinator.take_over(created.lease, prepared.state, on_event)
                 self._watch(session, created.record, driven, prepared.warnings, plan, planning_seconds)
         return identifier
-
-    @asynccontextmanager
-    async def _deciding(self) -> AsyncIterator[None]:
-        """Let one call at a time decide what this object drives: two that begin at once would fence each other."""
-        while self._decided is not None:
-            await self._decided.wait()
-        decided = self._decided = anyio.Event()
-        try:
-            yield
-        finally:
-            self._decided = None
-            decided.set()
-
-    def _watch(
-        self,
-        session: Session,
-        record: OrchestrationRecord,
-        driven: Driven,
-        warnings: list[str],
-        plan: Plan | None = None,
-        planning_seconds: float = 0.0,
-    ) -> None:
-        """Keep an eye on an orchestration this object drives."""
-        live = self._live[record.orchestration_id] = _Live(record, driven, warnings, plan, planning_seconds)
-        driven.on_end = self._note_end
-        if self._mirror is not None:
-            session.mirror(self._mirror, driven, lambda: self._status_of(live))
-
-    def _note_end(self, driven: Driven) -> None:
-        """Remember how an orchestration ended; its state need not be kept for that."""
-        identifier = driven.lease.orchestration_id
-        live = self._live.pop(identifier, None)
-        if live is None:
-            return
-        self._ended[identifier] = self._status_of(live)
-        while len(self._ended) > _KEPT:
-            self._ended.popitem(last=False)
-        if driven.summary.state.is_terminal:
-            self._tally.append(driven.summary)
-
-    async def wait(self, orchestration_id: OrchestrationId) -> dict[str, Any]:
-        """Return the result of an orchestration once it has ended; one that nobody drives is driven here.
-
-        Raises:
-            OrchestrationNotFoundError: There is no such orchestration.
-            OrchestrationInterruptedError: This object was closed before the orchestration ended.
-            StorageError: Its state could not be stored; it can be resumed.
-        """
-        async with self._open() as session:
-            with self._lent_slot(session):
-                return await self._wait(session, orchestration_id, None)
-
-    async def _wait(
-        self, session: Session, orchestration_id: OrchestrationId, started: float | None
-    ) -> dict[str, Any]:
-        live = self._live.get(orchestration_id)
-        if live is None:
-            record = await self.storage.load_orchestration(orchestration_id)
-            if record.summary.state.is_terminal:
-                return await self.load_result(orchestration_id)
-            try:
-                live, _ = await self._take_over(session, record)
-            except LeaseHeldError:
-                return await self._wait_elsewhere(orchestration_id)
-            except NotPossibleError:  # it ended meanwhile
-                return await self.load_result(orchestration_id)
-        driven = live.driven
-        is_ours = session.coordinator.driven.get(orchestration_id) is driven
-        await driven.finished.wait()
-        if isinstance(driven.failure, OrchestrationInterruptedError) and not is_ours:
-            return await self._wait(session, orchestration_id, started)  # the call that drove it has left
-        if driven.failure is not None:
-            raise driven.failure
-        total = driven.state.finished_at_us or driven.state.last_at_us
-        elapsed = (total - live.record.created_at_us) / 1_000_000
-        plan = live.plan
-        return await self._result(
-            driven.state,
-            goal=live.record.goal,
-            planning_seconds=live.planning_seconds,
-            total_seconds=elapsed if started is None else self._clock.monotonic() - started,
-            warnings=live.warnings,
-            plan=None
-            if plan is None
-            else plan_document(plan.planner, plan.thinking_server, plan.thoughts, plan.notes),
-        )
-
-    async def _wait_elsewhere(self, orchestration_id: OrchestrationId) -> dict[str, Any]:
-        """Wait for an orchestration that another process drives."""
-        while True:
-            record = await self.storage.load_orchestration(orchestration_id)
-            if record.summary.state.is_terminal or is_orphaned(record):
-                return await self.load_result(orchestration_id)
-            await self._clock.sleep(_POLL_SECONDS)
-
-    async def wait_for_change(
-        self, orchestration_id: OrchestrationId, *, after_seq: int, timeout_seconds: float
-    ) -> int:
-        """Return the last event's seq as soon as it is over `after_seq`, the orchestration has ended, or time is up.
-
-        Raises:
-            OrchestrationNotFoundError: There is no such orchestration.
-        """
-        seq = after_seq
-        with anyio.move_on_after(timeout_seconds):
-            while True:
-                live = self._live.get(orchestration_id)
-                if live is not None:
-                    seq = live.driven.last_seq
-                    if seq > after_seq:
-                        return seq
-                    changed = live.driven.changed = live.driven.changed or anyio.Event()
-                    await changed.wait()
-                    continue
-                record = await self.storage.load_orchestration(orchestration_id)
-                seq = record.last_seq
-                if seq > after_seq or record.summary.state.is_terminal:
-                    return seq
-                await self._clock.sleep(_POLL_SECONDS)
-        return seq
-
-    # Control
-
-    async def _take_over(
-        self, session: Session, record: OrchestrationRecord, first: Input | None = None
-    ) -> tuple[_Live, bool]:
-        """Begin to drive an orchestration nobody drives.
-
-        Returns:
-            It, and whether this call began: where another call of this object was faster, `first` was not carried out.
-
-        Raises:
-            NotPossibleError: It has ended meanwhile.
-            LeaseHeldError: Another process drives it.
-            UnroutableTaskError: It needs systems that are not configured here.
-        """
-        identifier = record.orchestration_id
-        async with self._deciding():
-            live = self._live.get(identifier)
-            if live is not None:
-                return live, False
-            with anyio.CancelScope(shield=True):  # a lease that was taken unheard would be held by nobody
-                lease = await self.storage.acquire_lease(identifier, self._world.identity, is_gone)
-            state = await self._load_for_driving(lease)
-            driven = session.coordinator.take_over(lease, state, first=first)
-            self._watch(session, record, driven, [])
-            return self._live[identifier], True
-
-    async def _load_for_driving(self, lease: Lease) -> Any:
-        try:
-            state = await load_state(self.storage, lease.orchestration_id)
-            if state.status.is_terminal:
-                raise NotPossibleError(
-                    f"Orchestration {lease.orchestration_id!r}",
-                    state.status,
-                    "taken over",
-                    "Only unfinished ones can.",
-                )
-            missing = sorted(
-                {task.system for task in state.tasks.values() if task.status not in _OVER}
-                - set(self.systems.names)
-            )
-            if missing:
-                names = ", ".join(repr(name) for name in missing)
-                there = ", ".join(self.systems.names) or "none"
-                problem = Problem(
-                    lease.orchestration_id,
-                    f"needs system {names}, which is not configured here; there are: {there}.",
-                    "configure it, or resume where it is configured.",
-                )
-                raise UnroutableTaskError([problem])
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.storage.release_lease(lease)
-            raise
-        return state
-
-    async def resume(self, orchestration_id: OrchestrationId) -> None:
-        """Make an orchestration go on, whatever stopped it. Without `async with`, returns when it has ended.
-
-        Raises:
-            OrchestrationNotFoundError: There is no such orchestration.
-            NotPossibleError: It has ended, or goes on already.
-            LeaseHeldError: Another process drives it.
-            UnroutableTaskError: It needs systems that are not configured here.
-        """
-        async with self._open() as session:
-            live = await self._resume(session, orchestration_id)
-            if session is not self._session:
-                await live.driven.finished.wait()
-                if live.driven.failure is not None:
-                    raise live.driven.failure
-
-    async def _resume(self, session: Session, orchestration_id: OrchestrationId) -> _Live:
-        request = Resume(orchestration_id=orchestration_id)
-        while True:
-            if await self._requested(orchestration_id, request):
-                return self._live[orchestration_id]
-            record = await self.storage.load_orchestration(orchestration_id)
-            state = record.summary.state
-            if state.is_terminal:
-                raise NotPossibleError(
-                    f"Orchestration {orchestration_id!r}", state, "resumed", "Only unfinished ones can."
-                )
-            is_paused = state is OrchestrationStatus.PAUSED
-            live, is_new = await self._take_over(session, record, request if is_paused else None)
-            if is_new:
-                return live
-
-    async def resume_all(self) -> list[OrchestrationId]:
-        """Take over every orchestration that lost its driver; paused ones stay paused.
-
-        Without `async with`, returns when all have ended.
-
-        Returns:
-            Their ids. What could not be taken over (a system is missing) is left and logged by `doctor`.
-        """
-        taken: list[_Live] = []
-        async with self._open() as session:
-            for record in await self.storage.list_orchestrations(states=_UNFINISHED, limit=10_000):
-                is_paused = record.summary.state is OrchestrationStatus.PAUSED
-                # A lease of this very object may have outlived a storage fault that made it let go.
-                is_free = is_orphaned(record) or record.holder == self._world.identity
-                if is_paused or record.orchestration_id in self._live or not is_free:
-                    continue
-                try:
-                    live, is_new = await self._take_over(session, record)
-                except (LeaseHeldError, UnroutableTaskError, NotPossibleError):
-                    continue
-                if is_new:
-                    taken.append(live)
-            if session is not self._session:
-                for live in taken:
-                    await live.driven.finished.wait()
-                for live in taken:
-                    if live.driven.failure is not None:
-                        raise live.driven.failure
-        return [live.record.orchestration_id for live in taken]
-
-    async def pause(self, orchestration_id: OrchestrationId) -> None:
-        """Let running attempts finish and start nothing more.
-
-        Raises:
-            OrchestrationNotFoundError: There is no such orchestration.
-            NotPossibleError: It is not running.
-            LeaseHeldError: Another process drives it.
-        """
-        await self._control(orchestration_id, Pause(orchestration_id=orchestration_id), "paused")
-
-    async def cancel_orchestration(self, orchestration_id: OrchestrationId, reason: str = "") -> bool:
-        """End an orchestration: what has not started at once, what runs as soon as it can be stopped.
-
-        Returns:
-            True when it was asked to end; False when it had ended, or was ending, already.
-
-        Raises:
-            OrchestrationNotFoundError: There is no such orchestration.
-            LeaseHeldError: Another process drives it.
-        """
-        try:
-            await self._control(
-                orchestration_id, Cancel(orchestration_id=orchestration_id, reason=reason), "cancelled"
-            )
-        except NotPossibleError:
-            return False
-        return True
-
-    async def _control(self, orchestration_id: OrchestrationId, request: Pause | Cancel, action: str) -> None:
-        """Carry out a request: where it is driven, or here under a short lease when nobody drives it."""
-        async with self._open() as session:
-            while not await self._requested(orchestration_id, request):
-                record = await self.storage.load_orchestration(orchestration_id)
-                state = record.summary.state
-                if state.is_terminal or (action == "paused" and state is not OrchestrationStatus.RUNNING):
-                    raise NotPossibleError(f"Orchestration {orchestration_id!r}", state, action)
-                live, is_new = await self._take_over(session, record, request)
-                if is_new:
-                    await self._carried_out(session, live, action, record.last_seq)
-                    return
-
-    async def _carried_out(self, session: Session, live: _Live, action: str, last_seq: int) -> None:
-        """Wait until a request that an orchestration was taken over for is durable; let go of what is paused."""
-        driven, identifier = live.driven, live.record.orchestration_id
-        if action == "cancelled":
-            await driven.finished.wait()
-        else:
-            await self.wait_for_change(identifier, after_seq=last_seq, timeout_seconds=10.0)
-        if driven.failure is not None:
-            raise driven.failure
-        if action == "paused":
-            session.coordinator.let_go(identifier)
-            await self.storage.release_lease(driven.lease)
-            if driven.summary.state is not OrchestrationStatus.PAUSED:
-                raise NotPossibleError(f"Orchestration {identifier!r}", driven.summary.state, action)
-
-    async def _requested(self, orchestration_id: OrchestrationId, request: Pause | Resume | Cancel) -> bool:
-        """Carry a request out if this object drives the orchestration; False when it does not, or not any more.
-
-        Raises:
-            NotPossibleError: It does not fit the orchestration's state.
-        """
-        while (live := self._live.get(orchestration_id)) is not None:
-            try:
-                await self._coordinating(live).request(request)
-            except (OrchestrationNotFoundError, OrchestrationInterruptedError):
-                if self._live.get(orchestration_id) is live:
-                    raise
-                continue  # it ended, or was let go, while the request was on its way
-            return True
-        return False
-
-    def _coordinating(self, live: _Live) -> Any:
-        """Return the coordinator that drives an orchestration of this object."""
-        identifier = live.record.orchestration_id
-        for session in self._world.sessions:
-            if identifier in session.coordinator.driven:
-                return session.coordinator
-        raise OrchestrationNotFoundError(identifier)
-
-    # What is known without asking storage
-
-    def get_orchestration_status(self, orchestration_id: OrchestrationId) -> dict[str, Any]:
-        """Return the status of an orchestration this object drives or drove, as committed. A plain call.
-
-        Raises:
-            OrchestrationNotFoundError: This object knows none of that id; `load_status` asks the storage.
-        """
-        live = self._live.get(orchestration_id)
-        if live is not None:
-            return self._status_of(live)
-        if orchestration_id in self._ended:
-            return dict(self._ended[orchestration_id])
-        raise OrchestrationNotFoundError(orchestration_id)
-
-    def _status_of(self, live: _Live) -> dict[str, Any]:
-        driven = live.driven
-        return status_document(
-            live.record,
-            summary=driven.summary,
-            running=list(driven.running),
-            errors=driven.errors,
-            last_seq=driven.last_seq,
-            now_us=self._clock.now_us(),
-            is_orphaned=False,
-        )
-
-    def get_performance_metrics(self) -> dict[str, Any]:
-        """Return the metrics of the orchestrations this object drives and drove. A plain call."""
-        summaries = [*self._tally, *(live.driven.summary for live in self._live.values())]
-        document: dict[str, Any] = dict(totals_document(add_up(summaries)))
-        if self.options.enable_resource_monitoring:
-            document["process"] = sample_process()
-        return document
-
-    # Orchestrating from inside an attempt
-
-    def _refuse_loops(self, goal: str) -> None:
-        """Refuse a goal that an enclosing attempt is already working on, and nesting without end.
-
-        Raises:
-            NestedOrchestrationError: One of the two.
-        """
-        goals = [enclosing for storage, enclosing in enclosing_goals.get() if storage is self.storage]
-        limit = self.options.limits.max_nesting
-        if goal in goals or len(goals) > limit:
-            raise NestedOrchestrationError(goal, len(goals), limit)
-
-    @contextmanager
-    def _lent_slot(self, session: Session) -> Iterator[None]:
-        """Lend the slot of the attempt this code runs in, which only waits from now on, to what it waits for."""
-        if not any(storage is self.storage for storage, _ in enclosing_goals.get()):
-            yield
-            return
-        with session.coordinator.lend_slot():
-            yield
-
-
-class _Live:
-    """An orchestration this object drives, with what only this object knows of it."""
-
-    __slots__ = ("driven", "plan", "planning_seconds", "record", "warnings")
-
-    def __init__(
-        self,
-        record: OrchestrationRecord,
-        driven: Driven,
-        warnings: list[str],
-        plan: Plan | None,
-        planning_seconds: float,
-    ) -> None:
-        self.record = record
-        self.driven = driven
-        self.warnings = warnings
-        self.plan = plan
-        self.planning_seconds = planning_seconds
 
 
 def _mode(value: OrchestrationMode | str | None) -> OrchestrationMode | None:
