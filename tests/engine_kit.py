@@ -6,7 +6,7 @@ Every input is followed by `check_invariants()` and by a replay of the whole jou
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -116,6 +116,7 @@ class Bench:
         slots: Of the new engine, otherwise.
         options: Of the new engine.
         checks: False: no invariants, no replay after each input; for large graphs.
+        events: A journal to go on from; one that begins now when absent.
         settings: What `submitted` takes.
     """
 
@@ -128,6 +129,7 @@ class Bench:
         options: EngineOptions | None = None,
         orchestration_id: OrchestrationId = "o",
         checks: bool = True,
+        events: Sequence[Recorded] = (),
         **settings: Any,
     ) -> None:
         self.dag = dag
@@ -138,8 +140,8 @@ class Bench:
         self.mates: list[Bench] = beside.mates if beside else []
         """Everyone on the engine."""
         self.mates.append(self)
-        self.now_us = START
-        self.journal = [submitted(dag, orchestration_id, **settings)]
+        self.journal = list(events) or [submitted(dag, orchestration_id, **settings)]
+        self.now_us = self.journal[-1].at_us
         self.effects: list[Effect] = []
         self.state = replay(self.id, dag, self.journal)
         self.engine.adopt(self.state)

@@ -1,0 +1,225 @@
+"""Makes the stored journals that every later version must fold to the same state.
+
+    python -m tests.replay.journals [NAME…] [--again]    write those that are not there; --again: all anew
+
+A journal file holds the DAG, the events as the database stores them, and the state they add up to. It is written once:
+when a change of the program makes `test_journals.py` fail, the program is wrong, not the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from orchestration.dag import TaskDAG
+from orchestration.dag_file import dag_from_json, dag_to_json
+from orchestration.engine.engine import EngineOptions
+from orchestration.engine.events import Recorded
+from orchestration.engine.inputs import TaskDefaults
+from orchestration.engine.state import State
+from orchestration.models import OrchestrationMode, TaskEdge, TaskNode, TaskPriority
+from storage.codec import decode_events, encode_event
+from tests.engine_kit import SECOND, Bench, graph, plain, plan
+
+FOLDER = Path(__file__).parent / "journals"
+
+
+def diamond() -> Bench:
+    """Data flow through a diamond, everything at the first attempt."""
+    dag = graph(
+        [TaskNode("extract", tool="run_query", priority=TaskPriority.HIGH, cost=0.5), *map(TaskNode, "bcd")],
+        TaskEdge("extract", "b", ["path"]),
+        "extract c",
+        "b d",
+        "c d",
+    )
+    bench = Bench(dag, context={"day": "2026-11-21"})
+    bench.start()
+    bench.now_us += 2 * SECOND
+    bench.succeed("extract", {"path": "/x"}, cost=0.25)
+    bench.now_us += SECOND
+    bench.run_out()
+    return bench
+
+
+def branches() -> Bench:
+    """Conditions of every kind: taken, not taken, broken, handled, rejoined."""
+    dag = graph(
+        "choose left right join broken warned mend",
+        "choose left if output.side == 'left'",
+        "choose right if output.side == 'right'",
+        "left join?",
+        "right join?",
+        "choose broken if output.nothing > 1",
+        "choose warned? if output.nothing > 1",
+        "broken mend if status == 'failed'",
+    )
+    bench = Bench(dag)
+    bench.start()
+    bench.succeed("choose", {"side": "left"})
+    bench.run_out()
+    return bench
+
+
+def retries() -> Bench:
+    """Back-offs, a timeout that stops, one that has to be abandoned, a failure nobody tolerates."""
+    dag = graph(
+        [TaskNode("flaky"), TaskNode("slow", timeout_seconds=5.0, max_retries=1), TaskNode("after")],
+        "slow after",
+    )
+    bench = Bench(dag, defaults=TaskDefaults(max_retries=2), options=EngineOptions(cancel_grace_seconds=1.0))
+    bench.start()
+    bench.fail("flaky", retryable=True, jitter=0.25)
+    bench.wait(0.25)
+    bench.fail("flaky", retryable=True, jitter=0.25, retry_after_seconds=2.0)
+    bench.wait(2)
+    bench.succeed("flaky")
+    bench.wait(5)
+    bench.stopped("slow", jitter=0.5)
+    bench.wait(1)
+    bench.wait(5)
+    bench.wait(1)
+    return bench
+
+
+def interrupted() -> Bench:
+    """Two crashes, one of them while paused."""
+    bench = Bench(graph("a b c d", "a b", "b c", "b d?"), slots=2, mode=OrchestrationMode.SIMPLE)
+    bench.start()
+    bench.now_us += SECOND
+    bench.succeed("a")
+    bench.crash()
+    bench.now_us += 7 * SECOND
+    bench.start()
+    bench.pause()
+    bench.crash()
+    bench.start()
+    bench.resume()
+    bench.run_out()
+    return bench
+
+
+def cancelled() -> Bench:
+    """One stopped, one that came too late to be stopped, one abandoned, the rest never started."""
+    bench = Bench(graph("a b c d", "a d"), options=EngineOptions(cancel_grace_seconds=2.0))
+    bench.start()
+    bench.cancel("not needed any more")
+    bench.stopped("a")
+    bench.succeed("b")
+    bench.wait(2)
+    return bench
+
+
+def replanned() -> Bench:
+    """An alternative, one of its own, one refused; paused descendants; a reference that follows."""
+    bench = Bench(graph("a b c other", "a b", "b c"), mode=OrchestrationMode.ADAPTIVE, can_replan=True)
+    bench.start()
+    bench.succeed("a", {"path": "/x"})
+    bench.fail("b")
+    second = TaskNode("y", tool="y", arguments={"from": "${x.path}", "root": "${a.path}"})
+    bench.offer("b", graph([TaskNode("x", tool="x"), second], "x y"), routes={"x": "there", "y": "there"})
+    bench.succeed("x~1", {"path": "/y"})
+    bench.fail("y~1")
+    bench.offer("y~1", plan("z"), reason="second thoughts")
+    bench.fail("other")
+    bench.refuse("other")
+    bench.run_out()
+    return bench
+
+
+def unfinished() -> Bench:
+    """One task of each status that is no outcome, in a paused orchestration."""
+    dag = graph("done runs again ready pending stuck held", "runs pending", "stuck held")
+    bench = Bench(dag, slots=10, mode=OrchestrationMode.ADAPTIVE, can_replan=True)
+    bench.start()
+    bench.succeed("done")
+    bench.fail("again", retryable=True, retry_after_seconds=100.0)
+    bench.fail("stuck")
+    bench.pause()
+    bench.fail("ready", retryable=True, jitter=0.0)
+    bench.wait(0)
+    return bench
+
+
+MAKERS: dict[str, Callable[[], Bench]] = {
+    maker.__name__: maker
+    for maker in (diamond, branches, retries, interrupted, cancelled, replanned, unfinished)
+}
+
+
+def document(bench: Bench) -> dict[str, Any]:
+    """Return a journal file's content."""
+    return {
+        "dag": json.loads(dag_to_json(bench.dag)),
+        "events": [
+            {"seq": entry.seq, "at_us": entry.at_us, "event": json.loads(encode_event(entry.event))}
+            for entry in bench.journal
+        ],
+        "state": described(bench.state),
+    }
+
+
+def read(path: Path) -> tuple[TaskDAG, list[Recorded], dict[str, Any]]:
+    """Return what a journal file holds: the DAG, the events, the state they must add up to."""
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    rows = [(entry["seq"], entry["at_us"], json.dumps(entry["event"])) for entry in stored["events"]]
+    return dag_from_json(json.dumps(stored["dag"]).encode()), decode_events("o", rows), stored["state"]
+
+
+def described(state: State) -> dict[str, Any]:
+    """Return what a state must be for every later version: what users, dependents and drivers see of it."""
+    return {
+        "status": state.status.value,
+        "revision": state.revision,
+        "counts": {status.value: count for status, count in sorted(state.counts.items()) if count},
+        "attempts": state.attempts,
+        "work_us": state.work_us,
+        "cost": state.cost,
+        "warnings": list(state.warnings),
+        "replacement": dict(state.replacement),
+        "first_started_at_us": state.first_started_at_us,
+        "last_settled_at_us": state.last_settled_at_us,
+        "finished_at_us": state.finished_at_us,
+        "tasks": {
+            task_id: {
+                "status": task.status.value,
+                "system": task.system,
+                "attempt": task.attempt,
+                "failures": task.failures,
+                "duration_us": task.duration_us,
+                "started_at_us": task.started_at_us,
+                "finished_at_us": task.finished_at_us,
+                "due_at_us": task.due_at_us,
+                "error": plain(task.error),
+                "output": plain(task.output),
+                "note": task.note,
+                "incoming": sorted([edge.source, edge.delivers] for edge in task.incoming),
+            }
+            for task_id, task in state.tasks.items()
+        },
+    }
+
+
+def main() -> None:
+    """Write the journals asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.replay.journals")
+    parser.add_argument("names", nargs="*", default=list(MAKERS), help="which; all by default")
+    parser.add_argument("--again", action="store_true", help="overwrite those that are there")
+    arguments = parser.parse_args()
+    FOLDER.mkdir(exist_ok=True)
+    for name in arguments.names:
+        path = FOLDER / f"{name}.json"
+        if path.exists() and not arguments.again:
+            sys.stdout.write(f"{path.name} is there already\n")
+            continue
+        bench = MAKERS[name]()
+        path.write_text(json.dumps(document(bench), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        sys.stdout.write(f"{path.name}: {len(bench.journal)} events, {bench.state.status.value}\n")
+
+
+if __name__ == "__main__":
+    main()
