@@ -9,6 +9,7 @@ an approval that is silently ignored would be dangerous.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import field
 from enum import Enum, IntEnum, StrEnum
@@ -134,6 +135,25 @@ TERMINAL = frozenset(
     {OrchestrationStatus.COMPLETED, OrchestrationStatus.FAILED, OrchestrationStatus.CANCELLED}
 )
 
+
+def copy_json(value: Json) -> Json:
+    """Return a copy of a JSON value that shares no list and no object with it."""
+    if isinstance(value, dict):
+        return {key: copy_json(item) for key, item in value.items()}
+    return [copy_json(item) for item in value] if isinstance(value, list) else value
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be stored: half a surrogate pair (of a broken file name, of a JSON escape) is no Unicode."""
+    return text.isascii() or _SURROGATE.search(text) is None
+
+
+def as_unicode(text: str) -> str:
+    """Return a text that can be stored: what is no Unicode becomes an escape like `\\udcff`."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _Member = TypeVar("_Member", bound=Enum)
 

@@ -22,7 +22,7 @@ from orchestration.engine.scheduler import AdaptiveTaskScheduler, SlotPool
 from orchestration.engine.state import State, replay
 from orchestration.errors import InvalidArgumentError
 from orchestration.execution.views import row_of, summary_of
-from orchestration.models import Json, OrchestrationId, OrchestrationMode, PlanId
+from orchestration.models import Json, OrchestrationId, OrchestrationMode, PlanId, is_unicode
 from orchestration.options import OrchestratorOptions
 from orchestration.ports import DriverIdentity, NewOrchestration
 from orchestration.systems.registry import SystemRegistry
@@ -125,19 +125,23 @@ def base_id(text: str) -> str:
 
 def _check_names(submission: Submission) -> None:
     chosen = submission.orchestration_id
-    if chosen is not None and not _ID.fullmatch(chosen):
+    if chosen is not None and not (isinstance(chosen, str) and _ID.fullmatch(chosen)):
         expected = "a letter or digit, then letters, digits, `_` and `-`, at most 100 characters"
         raise InvalidArgumentError("orchestration_id", chosen, expected)
     key = submission.key
-    if key is not None and not 0 < len(key) <= _MAX_KEY_CHARS:
-        raise InvalidArgumentError("key", key, f"1 to {_MAX_KEY_CHARS} characters")
+    if key is not None and not (isinstance(key, str) and 0 < len(key) <= _MAX_KEY_CHARS and is_unicode(key)):
+        raise InvalidArgumentError("key", key, f"1 to {_MAX_KEY_CHARS} Unicode characters")
+    goal = submission.goal
+    if not (isinstance(goal, str) and is_unicode(goal)):
+        raise InvalidArgumentError("goal", goal, "a text of Unicode characters")
 
 
 def _plain(context: Mapping[str, Json]) -> dict[str, Json]:
     """Return the context as JSON, so that it is the same live and after a restart."""
     try:
-        plain = json.loads(json.dumps(to_jsonable_python(dict(context)), allow_nan=False))
-    except (ValueError, TypeError) as exc:
+        text = json.dumps(to_jsonable_python(dict(context)), allow_nan=False, ensure_ascii=False)
+        plain = json.loads(text.encode("utf-8"))
+    except (ValueError, TypeError, RecursionError) as exc:
         raise InvalidArgumentError("context", context, f"an object that JSON can hold ({exc})") from exc
     assert isinstance(plain, dict), "made from a mapping"
     return plain

@@ -50,7 +50,8 @@ def normalized(dag: TaskDAG, limits: Limits = _DEFAULT_LIMITS) -> TaskDAG:
         raise InvalidDagError(problems)
     twin = dag.copy()
     for task_id, node in dag.nodes.items():
-        if node.status is not TaskStatus.PENDING:
+        # A node that is made anew has arguments and metadata of its own, whatever the caller does to the given ones.
+        if node.status is not TaskStatus.PENDING or node.arguments or node.metadata:
             twin.nodes[task_id] = replace(node, status=TaskStatus.PENDING)
     twin.edges.extend(TaskEdge(source, target) for source, target in check.distant)
     return twin
@@ -163,6 +164,8 @@ class _Check:
             self._report(
                 path, f"holds the task {node.task_id!r}; expected the task {task_id!r}.", "Use add_task."
             )
+        if not node.description.isascii():
+            self._json(f"{path}.description", node.description)
         if node.metadata:
             self._json(f"{path}.metadata", node.metadata)
         if not node.arguments:

@@ -17,7 +17,7 @@ from orchestration.engine.state import State, TaskState
 from orchestration.errors import AttemptFailedError
 from orchestration.execution.outputs import OutputCache, encode_output
 from orchestration.expressions import has_references, references_in, resolve_references
-from orchestration.models import Json, JsonObject, TaskId
+from orchestration.models import Json, JsonObject, TaskId, copy_json
 from orchestration.options import Limits
 from orchestration.ports import AttemptRequest, StoredOutput, System
 from orchestration.systems.base import error_record
@@ -83,8 +83,12 @@ class AttemptRunner:
         """Return what the system is told, with references put in and inputs loaded where they are wanted."""
         node = task.node
         arguments: JsonObject = node.arguments
-        if arguments and has_references(arguments):
-            arguments = await self._resolved(state, task)
+        if arguments:  # what a task does to its arguments must not reach its next attempt
+            arguments = (
+                await self._resolved(state, task)
+                if has_references(arguments)
+                else {name: copy_json(value) for name, value in arguments.items()}
+            )
         inputs: Mapping[TaskId, Json] = {}
         if task.incoming and system.takes_inputs(node.tool):
             inputs = await self.inputs(state, task)

@@ -263,8 +263,8 @@ class ParallelCoordinator:
                     answer = queue.listener(recorded)
                     if answer is not None:
                         await answer
-                except Exception as exc:  # noqa: BLE001  a listener is the caller's code; it must not end anything
-                    log.warning("A listener failed", operation="LISTENER_FAILED", reason=repr(exc))
+                except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001  a listener is the caller's code; it must not end anything
+                    log.warning("A listener failed", operation="LISTENER_FAILED", reason=type(exc).__name__)
         finally:
             self._feeding -= 1
             if self._fed is not None:
@@ -351,8 +351,14 @@ class ParallelCoordinator:
                 for driven in fenced:
                     self.let_go(driven.lease.orchestration_id, exc)
                 continue
-            except StorageError as exc:
-                log.error("Can't store", operation="STORAGE_FAILED", reason=str(exc))
+            except Exception as exc:
+                is_fault = isinstance(exc, StorageError)
+                log.error(
+                    "Can't store",
+                    operation="STORAGE_FAILED",
+                    reason=str(exc),
+                    exc_info=None if is_fault else exc,
+                )
                 for driven in touched:
                     self.let_go(driven.lease.orchestration_id, exc)
                     if self._group is not None:

@@ -44,6 +44,7 @@ from orchestration.logs import get_logger
 from orchestration.models import OrchestrationId, TaskStatus
 from orchestration.options import OrchestratorOptions
 from orchestration.ports import AlternativeRequest, DriverIdentity, Replanner, Storage
+from orchestration.systems.base import bounded, words_of
 from orchestration.systems.registry import SystemRegistry
 from orchestration.systems.router import route
 
@@ -212,11 +213,14 @@ class Session:
                 return NoAlternative(orchestration_id=orchestration_id, task_id=task_id, reason=reason)
             routing = await route(dag, self.world.registry)
         except OrchestrationError as exc:
-            return NoAlternative(orchestration_id=orchestration_id, task_id=task_id, reason=str(exc))
-        except Exception as exc:  # noqa: BLE001  the caller's planner may raise anything; that is no reason to stop
-            log.warning("The replanner failed", operation="REPLAN_FAILED", task_id=task_id, reason=repr(exc))
             return NoAlternative(
-                orchestration_id=orchestration_id, task_id=task_id, reason=f"the planner failed: {exc}"
+                orchestration_id=orchestration_id, task_id=task_id, reason=bounded(words_of(exc))
+            )
+        except Exception as exc:  # noqa: BLE001  the caller's planner may raise anything; that is no reason to stop
+            words = bounded(words_of(exc))
+            log.warning("The replanner failed", operation="REPLAN_FAILED", task_id=task_id, reason=words)
+            return NoAlternative(
+                orchestration_id=orchestration_id, task_id=task_id, reason=f"the planner failed: {words}"
             )
         return AlternativeFound(
             orchestration_id=orchestration_id,

@@ -18,7 +18,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from orchestration.errors import InvalidArgumentError, NoFittingPlanError, SystemUnavailableError
 from orchestration.logs import get_logger
-from orchestration.models import JsonObject, OrchestrationMode
+from orchestration.models import JsonObject, OrchestrationMode, is_unicode
 from orchestration.options import Limits
 from orchestration.planning.caller_plan import read_caller_plan
 from orchestration.planning.collaborator_planner import ANSWER_TIMEOUT_SECONDS, propose_by_collaborator
@@ -123,6 +123,9 @@ class AdvancedTaskDecomposer:
             goal, context=context, mode=mode, max_tasks=max_tasks, has_tasks=tasks is not None
         )
         given = read_thoughts(thoughts)
+        for thought in given:
+            if not is_unicode(thought.text):
+                raise InvalidArgumentError("thoughts", thought.text, "texts of Unicode characters")
         trail = ThoughtTrail(expected=len(given) + _EXPECTED_STEPS)
         for thought in given:
             await trail.take(thought)
@@ -191,6 +194,8 @@ class AdvancedTaskDecomposer:
             raise InvalidArgumentError(
                 "goal", goal, "a text that says what is to be achieved", "state the goal"
             )
+        if not is_unicode(goal):
+            raise InvalidArgumentError("goal", goal, "a text of Unicode characters")
         if len(goal) > MAX_GOAL_CHARS:
             expected = f"at most {MAX_GOAL_CHARS:,} characters, not {len(goal):,}"
             raise InvalidArgumentError("goal", goal, expected, "put the details into the context")
@@ -214,7 +219,7 @@ def _read_context(context: object) -> JsonObject:
         raise InvalidArgumentError("context", context, "an object", 'write {"technology_stack": "…"}')
     try:
         found: JsonObject = to_jsonable_python(dict(plain))
-        json.dumps(found, allow_nan=False)
+        json.dumps(found, allow_nan=False, ensure_ascii=False).encode("utf-8")
     except (PydanticSerializationError, ValueError, RecursionError) as exc:
         told = f"an object of JSON values ({exc})"
         raise InvalidArgumentError("context", context, told, "leave out what is no JSON") from exc

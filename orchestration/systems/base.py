@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from orchestration.errors import AttemptError, AttemptFailedError, InvalidArgumentError, OrchestrationError
-from orchestration.models import ErrorRecord
+from orchestration.models import ErrorRecord, Json, JsonObject, as_unicode, copy_json
 
 MAX_MESSAGE_CHARS = 2_000
 """Longest message of an error record: it is stored with the task and shown to language models."""
@@ -76,9 +76,22 @@ def _classify(exc: BaseException) -> tuple[str, bool]:
     return snake_case(type(exc).__name__), retryable
 
 
+def copied(context: Mapping[str, Json]) -> JsonObject:
+    """Return a copy of an orchestration's context for one attempt: what it does to it must not reach another one."""
+    return {name: copy_json(value) for name, value in context.items()}
+
+
+def words_of(exc: BaseException) -> str:
+    """Return an exception's own words as text that can be stored; empty where it has none, or can't say them."""
+    try:
+        return as_unicode(str(exc).strip())
+    except Exception:  # noqa: BLE001  (an exception's `__str__` is anybody's code)
+        return ""
+
+
 def _message(exc: BaseException) -> str:
     """Return an exception's own words, or the name of its class where it has none."""
-    text = str(exc).strip()
+    text = words_of(exc)
     if isinstance(exc, KeyError):
         return f"KeyError: {text}"
     if text:

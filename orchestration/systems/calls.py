@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 
 from orchestration.errors import AttemptFailedError
-from orchestration.systems.base import snake_case
+from orchestration.systems.base import snake_case, words_of
 from orchestration.systems.threads import DaemonThreads
 
 _REACHED = float("-inf")
@@ -47,9 +47,13 @@ async def call_user(
 
 
 def _guarded(name: str, call: Callable[[], Any]) -> Any:
-    """Make a blocking call; whatever it raises leaves as an ordinary exception."""
+    """Make a blocking call; whatever it raises leaves as an ordinary exception.
+
+    A generator is run to its end here, where it can hold up and end nothing but this thread.
+    """
     try:
-        return call()
+        result = call()
+        return list(result) if inspect.isgenerator(result) else result
     except StopIteration as exc:
         raise _stray(name, exc) from exc
     except Exception:
@@ -79,6 +83,7 @@ async def await_user(name: str, awaitable: Awaitable[Any]) -> Any:
 
 def _stray(name: str, exc: BaseException) -> AttemptFailedError:
     """Return the failure that stands for an exception which would end more than the attempt."""
-    said = f": {exc}" if str(exc) else ""
+    words = words_of(exc)
+    said = f": {words}" if words else ""
     code = snake_case(type(exc).__name__)
     return AttemptFailedError(f"{name} raised {type(exc).__name__}{said}.", code, retryable=False)

@@ -25,7 +25,7 @@ from orchestration.clock import Clock, SystemClock, to_datetime
 from orchestration.errors import AttemptFailedError, InvalidArgumentError
 from orchestration.models import Json, TaskId, TaskNode
 from orchestration.ports import AttemptRequest, Health, ToolInfo
-from orchestration.systems.base import bounded
+from orchestration.systems.base import bounded, copied
 from orchestration.systems.calls import call_user
 from orchestration.systems.threads import DaemonThreads
 
@@ -218,7 +218,7 @@ class ControllerSystem:
             tool=request.tool,
             arguments=dict(request.arguments),
             inputs=dict(request.inputs),
-            context=dict(request.context),
+            context=copied(request.context),
             goal=request.goal,
             orchestration_id=request.orchestration_id,
             attempt=request.attempt,

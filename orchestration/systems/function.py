@@ -20,7 +20,7 @@ from typing import Any
 from orchestration.errors import AttemptFailedError, ConfigurationError, InvalidArgumentError, Problem
 from orchestration.models import TaskNode
 from orchestration.ports import AttemptRequest, Health, ToolInfo
-from orchestration.systems.base import nearest, pick_tool
+from orchestration.systems.base import copied, nearest, pick_tool
 from orchestration.systems.calls import await_user, call_user, is_async
 from orchestration.systems.signatures import Signature
 from orchestration.systems.threads import DaemonThreads
@@ -171,7 +171,7 @@ class _Function:
         if signature.provided:
             provided = {
                 "inputs": dict(request.inputs),
-                "context": dict(request.context),
+                "context": copied(request.context) if "context" in signature.provided else {},
                 "idempotency_key": request.idempotency_key,
                 "attempt_id": request.attempt_id,
             }
