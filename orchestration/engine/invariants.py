@@ -42,6 +42,8 @@ def _check_task(state: State, task: TaskState) -> None:
     if task.status is TaskStatus.COMPLETED:
         assert task.output is not None, f"{name} completed without an output"
         assert task.attempt > 0, f"{name} completed without an attempt"
+    if task.status in {TaskStatus.PENDING, TaskStatus.PAUSED}:
+        assert undecided, f"{name} is {task.status} although nothing is left to wait for"
     if task.status is TaskStatus.PAUSED:
         assert task.paused_by, f"{name} is paused by nobody"
     if state.status is OrchestrationStatus.CANCELLING:

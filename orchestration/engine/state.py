@@ -62,6 +62,8 @@ _STORY_LENGTH = 20
 _SUFFIX = re.compile(r"(\$\{\s*[A-Za-z0-9][A-Za-z0-9_-]*)~[0-9]{1,3}")
 """The `~n` of the task that a reference names."""
 
+_WAITING = frozenset({TaskStatus.PENDING, TaskStatus.PAUSED})
+
 _OVER = SETTLED | {TaskStatus.SUPERSEDED}
 
 
@@ -338,7 +340,10 @@ class State:
                 if target.status not in _OVER:
                     error = verdict.error if verdict is not None else None
                     self.newly_dead.append((edge.target, task.node.task_id, error))
-            elif target.undecided == 0 and target.dead == 0 and target.status is TaskStatus.PENDING:
+            elif target.undecided == 0 and target.dead == 0 and target.status in _WAITING:
+                if target.status is TaskStatus.PAUSED:  # what stood between it and the replanned task failed
+                    target.paused_by.clear()
+                    self._move(target, TaskStatus.PENDING)
                 self._make_ready(target)
 
     def _cancel(self, event: TasksCancelled, now: int) -> None:

@@ -39,7 +39,7 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskStatus, str]] = {
         TaskStatus.CANCELLED: "cancel",
     },
     TaskStatus.PAUSED: {
-        TaskStatus.PENDING: "the replanning ended",
+        TaskStatus.PENDING: "the replanning ended, or can't matter any more",
         TaskStatus.SKIPPED: "a required edge is dead",
         TaskStatus.FAILED: "a required edge can't be decided",
         TaskStatus.CANCELLED: "cancel",

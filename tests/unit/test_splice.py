@@ -125,6 +125,42 @@ def test_a_paused_task_is_skipped_as_soon_as_another_upstream_is_dead() -> None:
     assert bench.outcome is OrchestrationStatus.FAILED
 
 
+@pytest.mark.parametrize("answer", ["alternative", "none", "crash"])
+def test_a_paused_task_that_needs_the_replanned_one_no_longer_starts(answer: str) -> None:
+    """What stood between them failed for another reason, and the task handles that failure."""
+    dag = graph(
+        "a other between mend",
+        "a between",
+        TaskEdge("other", "between", ["path"]),
+        "between mend if status == 'failed'",
+    )
+    bench = adaptive(dag)
+    bench.fail("a")
+    before = bench.statuses()["mend"]
+
+    bench.succeed("other", {})
+
+    assert before == "paused"
+    assert bench.statuses() == {
+        "a": "replanning",
+        "other": "completed",
+        "between": "failed",
+        "mend": "running",
+    }
+    match answer:
+        case "alternative":
+            bench.offer("a", plan("x"))
+        case "none":
+            bench.refuse("a")
+        case _:
+            bench.crash()
+            bench.start()
+            bench.refuse("a")
+    bench.run_out()
+    assert bench.statuses()["mend"] == "completed"
+    assert bench.state.status.is_terminal
+
+
 def test_no_alternative_fails_the_task_and_skips_what_needs_it() -> None:
     """The error says why there is none."""
     bench = adaptive(graph("a b c", "a b", "a c if status == 'failed'"))
