@@ -28,6 +28,7 @@ import anyio.to_thread
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _JOIN_SECONDS = 5.0
 """How long a thread whose connection could not be opened is waited for; it has nothing left to do."""
@@ -65,18 +66,23 @@ class Connection(aiosqlite.Connection):
         cancelled, by anyio or by asyncio, once or again, `work` is carried out all the same, and the cancellation
         goes on after it.
         """
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._tx.put_nowait((answer, partial(work, self._conn)))
+        answer = self._put(partial(work, self._conn))
         try:
-            return await asyncio.shield(answer)
+            return await answer
         except asyncio.CancelledError:
+            done = self._put(_nothing)  # answered only after everything before it
             with anyio.CancelScope(shield=True):
-                while not answer.done():
+                while not done.done():
                     with suppress(
                         asyncio.CancelledError
                     ):  # asyncio may cancel again, as it does at the loop's end
-                        await asyncio.wait([answer])
+                        await asyncio.wait([done])
             raise
+
+    def _put(self, work: Callable[[], R]) -> asyncio.Future[R]:
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._tx.put_nowait((answer, work))
+        return answer
 
     async def close(self) -> None:
         """Carry out what was called before, close, and end the thread; idempotent."""
@@ -93,3 +99,7 @@ class Connection(aiosqlite.Connection):
             return _STOP_RUNNING_SENTINEL
 
         self._tx.put_nowait((None, close))
+
+
+def _nothing() -> None:
+    """Do nothing, in its turn."""

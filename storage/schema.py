@@ -79,16 +79,12 @@ def inspect(database: sqlite3.Connection, location: str) -> int:
         CorruptRecordError: It is some other program's.
         SchemaVersionError: A newer version of this program made it.
     """
+    # The application id comes last: another process may be making the tables, and commits them together with it.
     version = schema_version(database)
-    application_id = database.execute("PRAGMA application_id").fetchone()[0]
-    if application_id != APPLICATION_ID:
-        (objects,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if application_id or version or objects:
-            raise CorruptRecordError(
-                location,
-                "the file is a database of another program.",
-                FOREIGN_FIX,
-            )
+    (objects,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    (application_id,) = database.execute("PRAGMA application_id").fetchone()
+    if application_id != APPLICATION_ID and (application_id or version or objects):
+        raise CorruptRecordError(location, "the file is a database of another program.", FOREIGN_FIX)
     if version > len(migrations()):
         raise SchemaVersionError(
             location,
