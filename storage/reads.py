@@ -23,6 +23,7 @@ from orchestration.models import (
     PlanId,
     TaskId,
     TaskStatus,
+    is_unicode,
 )
 from orchestration.ports import OrchestrationRecord, OrchestrationTotals, PlanRecord, TaskRow
 from storage import codec
@@ -35,6 +36,8 @@ _RECORD_COLUMNS = (
 
 def load_plan(database: sqlite3.Connection, plan_id: PlanId) -> PlanRecord:
     """Return a plan; see `Storage.load_plan`."""
+    if not is_unicode(plan_id):  # no id is: SQLite could not even be asked
+        raise PlanNotFoundError(plan_id)
     row = database.execute(
         "SELECT revision, goal, mode, context, content, planner, thoughts, thinking_server, notes, "
         "created_at_us FROM plan JOIN artifact ON sha256 = dag_sha256 WHERE plan_id = ?",
@@ -65,6 +68,8 @@ def load_orchestration(
     database: sqlite3.Connection, orchestration_id: OrchestrationId
 ) -> OrchestrationRecord:
     """Return an orchestration's record; see `Storage.load_orchestration`."""
+    if not is_unicode(orchestration_id):
+        raise OrchestrationNotFoundError(orchestration_id)
     query = f"SELECT {_RECORD_COLUMNS} FROM orchestration WHERE orchestration_id = ?"  # noqa: S608
     row = database.execute(query, (orchestration_id,)).fetchone()
     if row is None:
@@ -80,7 +85,7 @@ def list_orchestrations(
     query = (
         f"SELECT {_RECORD_COLUMNS} FROM orchestration WHERE {wanted} ORDER BY number DESC LIMIT ? OFFSET ?"  # noqa: S608
     )
-    rows = database.execute(query, (*values, max(0, limit), max(0, offset)))
+    rows = database.execute(query, (*values, _number(limit), _number(offset)))
     return [_record(row) for row in rows]
 
 
@@ -104,7 +109,7 @@ def read_events(
         "SELECT seq, at_us, event FROM journal "
         "WHERE orchestration = (SELECT number FROM orchestration WHERE orchestration_id = ?) AND seq > ? "
         "ORDER BY seq LIMIT ?",
-        (orchestration_id, after_seq, max(0, limit)),
+        (orchestration_id, _number(after_seq), _number(limit)),
     ).fetchall()
     return codec.decode_events(orchestration_id, rows)
 
@@ -129,7 +134,7 @@ def load_tasks(
         f"AND {position} > ? AND {of_status} AND {of_id} ORDER BY {position} LIMIT ?"
     )
     rows = database.execute(
-        query, (orchestration_id, after_position, *status_values, *id_values, max(0, limit))
+        query, (orchestration_id, min(after_position, 2**31), *status_values, *id_values, max(0, limit))
     )
     return [codec.decode_task(row) for row in rows]
 
@@ -202,6 +207,11 @@ def _content(content: bytes | None, what: str) -> bytes:
     if content is None:
         raise codec.UnreadableError(what, "its content is missing")
     return content
+
+
+def _number(value: int) -> int:
+    """Return a count or a place that SQLite can be given: at least 0, at most its largest integer."""
+    return max(0, min(value, 2**63 - 1))
 
 
 def _one_of(column: str, values: Sequence[str] | None) -> tuple[str, tuple[str, ...]]:

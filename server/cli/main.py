@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from server.cli.output import Output
-from server.cli.parser import PROGRAM, SUCCESS, parse
+from server.cli.parser import FAILED, PROGRAM, SUCCESS, parse
 
 _STOPPED = 130
 """What shells call a command that Ctrl-C ended; `run` and `resume` end themselves, with a code that says
@@ -40,8 +40,7 @@ def run(argv: Sequence[str]) -> int:
         from server.cli.failures import report
 
         return report(error, output)
-    else:
-        return code
+    return FAILED if output.is_cut and code == SUCCESS else code
 
 
 def _open_streams() -> None:

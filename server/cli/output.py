@@ -28,6 +28,8 @@ class Output:
 
     def __init__(self, *, is_json: bool = False) -> None:
         self.is_json = is_json
+        self.is_cut = False
+        """Whether a part of the answer could not be written although someone wants it."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 # A file name may hold bytes no encoding has; a message about it must not fail for that.
@@ -50,7 +52,7 @@ class Output:
         """Write a line on stderr: something worth knowing that is not the answer."""
         try:
             print(text, file=sys.stderr, flush=True)
-        except BrokenPipeError:
+        except OSError:  # nobody reads it, or it can't be written: there is nowhere left to say so
             _silence(sys.stderr)
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[object]], empty: str = "") -> None:
@@ -97,14 +99,21 @@ class Output:
         try:
             Console().print(table)
             sys.stdout.flush()
-        except BrokenPipeError:
-            _silence(sys.stdout)
+        except OSError as error:
+            self._lose(error)
 
     def _write(self, text: str) -> None:
         try:
             print(text, flush=True)
-        except BrokenPipeError:
-            _silence(sys.stdout)
+        except OSError as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        """Say no more on stdout. A reader that has gone is no error; a full disk is."""
+        _silence(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            self.is_cut = True
+            self.note(f"error: the answer can't be written ({error.strerror or error}).")
 
 
 def _silence(stream: TextIO) -> None:

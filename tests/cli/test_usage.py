@@ -140,6 +140,44 @@ def test_a_reader_that_goes_away_is_no_error(cli: CommandLine) -> None:
     assert ended.stderr == ""
 
 
+@pytest.mark.parametrize("words", [("list",), ("list", "--json")])
+def test_an_answer_that_can_not_be_written_is_an_error(cli: CommandLine, words: tuple[str, ...]) -> None:
+    """A full disk under stdout ends in one line on stderr and exit code 1, not in a traceback."""
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            cli.argv(*words),
+            cwd=cli.folder,
+            env=cli.environ,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+
+    assert ended.returncode == 1
+    assert ended.stderr.decode() == "error: the answer can't be written (No space left on device).\n"
+
+
+@pytest.mark.parametrize("command", ["status", "resume", "export", "output"])
+def test_an_id_that_is_no_unicode_is_an_unknown_one(cli: CommandLine, command: str) -> None:
+    """An id of broken bytes is refused like any other that does not exist."""
+    assert cli.inside("run", "diamond.yaml", "--json").code == 0
+    broken = "caf\udce9"
+
+    answer = cli.inside(command, broken, *(("say",) if command == "output" else ()), "--json")
+
+    assert answer.code == 2
+    assert answer.document["error"]["code"] == "orchestration_not_found"
+
+
+def test_a_number_beyond_every_database_is_beyond_the_end(cli: CommandLine) -> None:
+    """Passing over more than there can be answers with nothing."""
+    ran = cli.inside("run", "diamond.yaml", "--json").document["orchestration_id"]
+    beyond = str(10**30)
+
+    assert cli.inside("list", "--offset", beyond, "--json").document == {"orchestrations": []}
+    assert cli.inside("status", ran, "--events", "--after", beyond, "--json").document["events"] == []
+
+
 def test_output_off_a_terminal_is_plain(cli: CommandLine) -> None:
     """No colours and no drawing in a pipe; unicode and relative paths as they were given."""
     (cli.folder / "größe").mkdir()
