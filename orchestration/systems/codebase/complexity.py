@@ -6,11 +6,11 @@ May import: orchestration.models, orchestration.systems.codebase.files, stdlib.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-from orchestration.models import JsonObject
-from orchestration.systems.codebase.files import check_top, count, open_tree, result
+from orchestration.models import Json, JsonObject
+from orchestration.systems.codebase.files import Tree, check_top, count, open_tree, result
 
 LONG_FUNCTION_LINES = 60
 """Functions over this are counted as long: they no longer fit on a screen."""
@@ -40,21 +40,16 @@ def longest_functions(path: str, top: int = 10) -> JsonObject:
     Raises:
         ValueError: `path` is not a folder.
     """
-    check_top(top)
-    tree = open_tree(path)
-    sizes = _measure(tree.parsed(with_tests=False))
-    long = sum(1 for size in sizes if size.lines > LONG_FUNCTION_LINES)
-    ranked = sorted(sizes, key=lambda size: (-size.lines, size.path, size.line))[:top]
-    average = sum(size.lines for size in sizes) / len(sizes) if sizes else 0.0
+    ranking = _rank(path, top, lambda size: size.lines, LONG_FUNCTION_LINES)
     return result(
         "longest_functions",
-        f"{count(len(sizes), 'function')} of {average:.1f} lines on average; "
-        f"{long:,} over {LONG_FUNCTION_LINES} lines.",
-        tree,
-        total_functions=len(sizes),
-        average_lines=round(average, 2),
-        long_functions=long,
-        functions=[asdict(size) for size in ranked],
+        f"{count(ranking.total, 'function')} of {ranking.average:.1f} lines on average; "
+        f"{ranking.above:,} over {LONG_FUNCTION_LINES} lines.",
+        ranking.tree,
+        total_functions=ranking.total,
+        average_lines=round(ranking.average, 2),
+        long_functions=ranking.above,
+        functions=ranking.functions,
     )
 
 
@@ -68,20 +63,43 @@ def complex_functions(path: str, top: int = 10) -> JsonObject:
     Raises:
         ValueError: `path` is not a folder.
     """
+    ranking = _rank(path, top, lambda size: size.complexity, COMPLEX_FUNCTION_PATHS)
+    return result(
+        "complex_functions",
+        f"{count(ranking.total, 'function')} with {ranking.average:.1f} paths on average; "
+        f"{ranking.above:,} with more than {COMPLEX_FUNCTION_PATHS}.",
+        ranking.tree,
+        total_functions=ranking.total,
+        average_complexity=round(ranking.average, 2),
+        above_limit=ranking.above,
+        functions=ranking.functions,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """Functions by one of their measures."""
+
+    tree: Tree
+    total: int
+    average: float
+    above: int
+    """How many are over the limit."""
+    functions: list[Json]
+    """The highest, as JSON."""
+
+
+def _rank(path: str, top: int, measure: Callable[[FunctionSize], int], limit: int) -> _Ranking:
+    """Rank a tree's functions by a measure, highest first, tests left out."""
     check_top(top)
     tree = open_tree(path)
     sizes = _measure(tree.parsed(with_tests=False))
-    above = sum(1 for size in sizes if size.complexity > COMPLEX_FUNCTION_PATHS)
-    ranked = sorted(sizes, key=lambda size: (-size.complexity, size.path, size.line))[:top]
-    average = sum(size.complexity for size in sizes) / len(sizes) if sizes else 0.0
-    return result(
-        "complex_functions",
-        f"{count(len(sizes), 'function')} with {average:.1f} paths on average; "
-        f"{above:,} with more than {COMPLEX_FUNCTION_PATHS}.",
-        tree,
-        total_functions=len(sizes),
-        average_complexity=round(average, 2),
-        above_limit=above,
+    ranked = sorted(sizes, key=lambda size: (-measure(size), size.path, size.line))[:top]
+    return _Ranking(
+        tree=tree,
+        total=len(sizes),
+        average=sum(map(measure, sizes)) / len(sizes) if sizes else 0.0,
+        above=sum(measure(size) > limit for size in sizes),
         functions=[asdict(size) for size in ranked],
     )
 
