@@ -25,7 +25,7 @@ def report(error: Exception, output: Output) -> int:
 
         get_logger().error("The command failed unexpectedly", operation="COMMAND_FAILED", exc_info=found)
     if output.is_json:
-        output.document({"error": _document(found)})
+        output.document({"error": document(found)})
     else:
         if isinstance(found, UsageError) and found.usage:
             output.note(found.usage)
@@ -43,16 +43,17 @@ def meant(error: BaseException) -> BaseException:
     return error
 
 
-def _document(error: BaseException) -> dict[str, Any]:
-    document: dict[str, Any] = {"code": _code(error), "message": _message(error)}
+def document(error: BaseException) -> dict[str, Any]:
+    """Return an error as JSON."""
+    told: dict[str, Any] = {"code": _code(error), "message": _message(error)}
     if isinstance(error, ProblemsError):
-        document["problems"] = [
+        told["problems"] = [
             {"path": problem.path, "message": problem.message, "fix": problem.fix}
             for problem in error.problems
         ]
     if isinstance(error, OrchestrationError):
-        document["retryable"] = error.retryable
-    return document
+        told["retryable"] = error.retryable
+    return told
 
 
 def _code(error: BaseException) -> str:

@@ -35,6 +35,8 @@ def run(argv: Sequence[str]) -> int:
         output.is_json = args.json
         code: int = args.handler(args, output)
     except KeyboardInterrupt:
+        if output.is_json:
+            output.document({"error": {"code": "interrupted", "message": "Interrupted by the user."}})
         return _STOPPED
     except Exception as error:  # noqa: BLE001  # the outermost boundary: everything ends in words and an exit code
         from server.cli.failures import report

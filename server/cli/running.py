@@ -41,6 +41,14 @@ class Ended:
     output_bytes: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """Waiting ended before what was waited for."""
+
+    cause: BaseException | None = None
+    """Why; None for a signal."""
+
+
 def register(commands: Commands) -> None:
     """Add the commands."""
     parser = commands.add(
@@ -109,7 +117,9 @@ def run(args: argparse.Namespace, output: Output) -> int:
             return [await _wait(orchestrator, orchestration_id)]
 
     ended = _drive(settings, work, started, output)
-    return _interrupted(args, started, output) if ended is None else _tell(args, ended, output)
+    if isinstance(ended, Interruption):
+        return _interrupted(args, started, output, ended)
+    return _tell(args, ended, output)
 
 
 def resume(args: argparse.Namespace, output: Output) -> int:
@@ -128,8 +138,8 @@ def resume(args: argparse.Namespace, output: Output) -> int:
         return await _follow_all(orchestrator, started, output)
 
     ended = _drive(settings, work, started, output)
-    if ended is None:
-        return _interrupted(args, started, output)
+    if isinstance(ended, Interruption):
+        return _interrupted(args, started, output, ended)
     if not ended and not output.is_json:
         output.line("Nothing was left unfinished.")
         return SUCCESS
@@ -141,8 +151,8 @@ def _drive(
     work: Callable[[AdvancedTaskOrchestrator], Awaitable[list[Ended]]],
     started: Sequence[str],
     output: Output,
-) -> list[Ended] | None:
-    """Do the work; None when it was interrupted, by a signal or because its state could no longer be stored.
+) -> list[Ended] | Interruption:
+    """Do the work, unless it is interrupted by a signal or because its state could no longer be stored.
 
     A full disk or a lost lease ends this process's part, not the orchestration: it is told, and can be resumed.
     """
@@ -150,13 +160,14 @@ def _drive(
     from server.cli.failures import meant
 
     try:
-        return drive(settings, work)
+        ended = drive(settings, work)
     except Exception as error:
         cause = meant(error)
         if not started or not isinstance(cause, StorageError | LeaseError | OrchestrationInterruptedError):
             raise
         output.note(f"error: {cause}")
-        return None
+        return Interruption(cause)
+    return Interruption() if ended is None else ended
 
 
 def dag_of(work: TaskDAG | Plan) -> TaskDAG:
@@ -320,20 +331,26 @@ def _summarize(args: argparse.Namespace, ended: Ended, output: Output) -> None:
         output.line(f"Next: {hint(args, 'status', orchestration_id, '--tasks')}")
 
 
-def _interrupted(args: argparse.Namespace, started: Sequence[str], output: Output) -> int:
+def _interrupted(
+    args: argparse.Namespace, started: Sequence[str], output: Output, interruption: Interruption
+) -> int:
     """Say how to go on, and return the exit code."""
     if not started:
-        error = {"code": "interrupted", "message": "Interrupted before anything was started."}
+        nothing = "Interrupted before anything was started."
         if output.is_json:
-            output.document({"error": error})
+            output.document({"error": {"code": "interrupted", "message": nothing}})
         else:
-            output.note(error["message"])
+            output.note(nothing)
         return INTERRUPTED
     which = ("--all",) if len(started) > 1 else (started[0],)
     command = hint(args, "resume", *which)
     if output.is_json:
         message = f"Interrupted; what is done stays done. Fix: `{command}` goes on."
-        error = {"code": "interrupted", "message": message}
+        error: dict[str, Any] = {"code": "interrupted", "message": message}
+        if interruption.cause is not None:
+            from server.cli.failures import document
+
+            error["cause"] = document(interruption.cause)
         output.document({"error": error, "orchestration_ids": list(started), "resume_with": command})
     else:
         output.line(f"Interrupted; what is done stays done. To go on: {command}")

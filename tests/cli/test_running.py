@@ -225,6 +225,36 @@ def test_an_interrupted_run_is_one_document_too(cli: CommandLine) -> None:
     }
 
 
+def test_a_run_whose_database_is_gone_says_why_in_its_document(cli: CommandLine) -> None:
+    """A program that reads the JSON alone learns the cause, not only that the run was interrupted."""
+    with running(cli, "--json") as process:
+        (cli.folder / "state.db").unlink()
+        (cli.folder / "go").touch()
+        out, _ = process.communicate(timeout=10)
+
+    assert process.returncode == 3
+    cause = json.loads(out)["error"]["cause"]
+    assert cause["code"] == "storage_unavailable"
+    assert "its file was deleted or replaced while it was in use" in cause["message"]
+    assert cause["retryable"] is True
+
+
+def test_an_early_interrupt_is_one_document_with_json(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C before a command has begun its work leaves one JSON document, too."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("server.cli.looking.load", interrupted)
+
+    answer = cli.inside("list", "--json")
+
+    assert answer.code == 130
+    assert answer.document == {"error": {"code": "interrupted", "message": "Interrupted by the user."}}
+
+
 def test_a_killed_run_goes_on_with_resume_all(cli: CommandLine) -> None:
     """kill -9 in the middle; at once afterwards `resume --all` finishes it, and nothing completed runs again."""
     with running(cli) as process:
