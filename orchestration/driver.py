@@ -12,6 +12,7 @@ import random
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from orchestration.clock import Clock, SystemClock
 from orchestration.engine.inputs import Cancel, Input, Pause, Resume
 from orchestration.errors import (
     InvalidArgumentError,
+    LeaseError,
     LeaseHeldError,
     NestedOrchestrationError,
     NotPossibleError,
@@ -112,6 +114,10 @@ class OrchestrationDriver(OrchestrationReader):
     # Lifetime
 
     async def __aenter__(self) -> Self:
+        if self._session is not None:
+            raise NotPossibleError(
+                "This orchestrator", "open", "opened", "One `async with` is enough for all calls."
+            )
         session = Session(self._world)
         await session.open()
         self._session = session
@@ -485,14 +491,16 @@ class OrchestrationDriver(OrchestrationReader):
 
     def _status_of(self, live: _Live) -> dict[str, Any]:
         driven = live.driven
+        is_let_go = driven.failure is not None
         return status_document(
-            live.record,
+            replace(live.record, holder=None) if is_let_go else live.record,
             summary=driven.summary,
             running=list(driven.running),
             errors=driven.errors,
             last_seq=driven.last_seq,
             now_us=self._clock.now_us(),
-            is_orphaned=False,
+            # Who was fenced off knows that somebody else drives it, though not who.
+            is_orphaned=is_let_go and not isinstance(driven.failure, LeaseError),
         )
 
     def get_performance_metrics(self) -> dict[str, Any]:

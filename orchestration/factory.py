@@ -66,17 +66,20 @@ def create_advanced_task_orchestrator(
         InvalidArgumentError: A collaborator or system has none of the methods that are looked for.
     """
     del monitoring_system, load_balancer  # told and asked once systems report their load
+    if settings is not None and not isinstance(settings, OrchestratorOptions):
+        raise InvalidArgumentError("settings", settings, "OrchestratorOptions")
     options = settings or OrchestratorOptions()
     chosen: dict[str, Any] = {}
     if max_concurrent_tasks is not None:
-        if isinstance(max_concurrent_tasks, bool) or not 1 <= max_concurrent_tasks <= 10_000:
+        is_whole = isinstance(max_concurrent_tasks, int) and not isinstance(max_concurrent_tasks, bool)
+        if not is_whole or not 1 <= max_concurrent_tasks <= 10_000:
             raise InvalidArgumentError(
                 "max_concurrent_tasks", max_concurrent_tasks, "a whole number, 1 to 10,000"
             )
         chosen["max_concurrent_tasks"] = max_concurrent_tasks
     if enable_detailed_metrics is not None:
         chosen["enable_detailed_metrics"] = enable_detailed_metrics
-    named = dict(systems or {})
+    named = _systems(systems)
     if unified_controller is not None:
         if CONTROLLER_NAME in named:
             fix = f"give the system another name, or pass no unified_controller: it becomes system {CONTROLLER_NAME!r}."
@@ -100,6 +103,23 @@ def create_advanced_task_orchestrator(
         mirror=mirror,
         rng=rng,
     )
+
+
+def _systems(systems: object) -> dict[str, System]:
+    """Return the systems by name, each with the methods that are called."""
+    if systems is None:
+        return {}
+    if not isinstance(systems, Mapping):
+        raise InvalidArgumentError(
+            "systems", systems, "systems by name", 'write {"python": FunctionSystem({…})}.'
+        )
+    for name, system in systems.items():
+        if not all(callable(getattr(system, method, None)) for method in ("open", "execute", "aclose")):
+            fix = "wrap functions in FunctionSystem({…})."
+            raise InvalidArgumentError(
+                f"systems[{name!r}]", system, "a system (open, execute, aclose, …)", fix
+            )
+    return dict(systems)
 
 
 def _storage(state_manager: Any) -> tuple[Storage, StateMirror | None]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from orchestration.clock import Clock
 from orchestration.engine.effects import RequestAlternative
@@ -33,7 +34,12 @@ from orchestration.engine.inputs import AlternativeFound, Input, NoAlternative
 from orchestration.engine.prioritizer import DynamicTaskPrioritizer
 from orchestration.engine.scheduler import AdaptiveTaskScheduler, SlotPool
 from orchestration.engine.state import State
-from orchestration.errors import OrchestrationError, OrchestrationInterruptedError, StorageError
+from orchestration.errors import (
+    NotPossibleError,
+    OrchestrationError,
+    OrchestrationInterruptedError,
+    StorageError,
+)
 from orchestration.execution.attempts import AttemptRunner
 from orchestration.execution.coordinator import ParallelCoordinator
 from orchestration.execution.driven import Driven
@@ -77,6 +83,8 @@ class World:
     identity: DriverIdentity = field(init=False)
     slots: SlotPool = field(init=False)
     sessions: list[Session] = field(default_factory=list)
+    loop: object = None
+    """The event loop of the sessions."""
 
     def __post_init__(self) -> None:
         self.identity = this_process(secrets.token_hex(8))
@@ -122,6 +130,7 @@ class Session:
 
     async def open(self) -> None:
         """Open systems lazily and start to drive. Cancelled on the way, it leaves nothing open."""
+        self._refuse_other_loops()
         async with AsyncExitStack() as undo:
             await undo.enter_async_context(self.world.registry)
             group = await undo.enter_async_context(anyio.create_task_group())
@@ -130,6 +139,22 @@ class Session:
         self._group = group
         self.world.sessions.append(self)
         self._join()
+
+    def _refuse_other_loops(self) -> None:
+        """Refuse to run beside sessions of another event loop: neither could ever wake the other.
+
+        Raises:
+            NotPossibleError: The orchestrator is in use there.
+        """
+        world, loop = self.world, anyio.lowlevel.current_token().native_token
+        if world.sessions and world.loop is not loop:
+            raise NotPossibleError(
+                "This orchestrator",
+                "in use by another event loop",
+                "used by this one",
+                "Make one orchestrator per event loop; they may share a database.",
+            )
+        world.loop = loop
 
     async def aclose(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

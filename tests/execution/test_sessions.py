@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import anyio
 import pytest
 
-from orchestration import AdvancedTaskOrchestrator, StorageUnavailableError, TaskDAG, TaskNode
+from orchestration import (
+    AdvancedTaskOrchestrator,
+    NotPossibleError,
+    StorageUnavailableError,
+    TaskDAG,
+    TaskNode,
+)
 from orchestration.execution.memory_storage import MemoryStorage
 from orchestration.ports import Commit
 
@@ -91,3 +98,50 @@ async def test_slots_of_an_orchestration_that_was_let_go_are_used_by_the_others(
             result = await orchestrator.wait(waiting)
 
     assert result["state"] == "completed"
+
+
+async def test_a_session_is_opened_once(make: Make) -> None:
+    """A second `async with` around the same object is refused; the first goes on."""
+    orchestrator = make({"quick": lambda: 1})
+    async with orchestrator:
+        with pytest.raises(NotPossibleError, match="This orchestrator is open, so it can't be opened"):
+            await orchestrator.__aenter__()
+        result = await orchestrator.execute_dag(independent(1, "quick"))
+
+    assert result["success"] is True
+
+
+def test_one_orchestrator_serves_one_event_loop_at_a_time(make: Make) -> None:
+    """A task that runs its own orchestrator in another event loop is told so instead of waiting for ever."""
+
+    def elsewhere() -> str:
+        result = anyio.run(orchestrator.execute_dag, independent(1, "quick"))
+        return str(result["state"])
+
+    orchestrator = make({"elsewhere": elsewhere, "quick": lambda: 1}, clock=None)
+
+    async def main() -> dict[str, Any]:
+        with anyio.fail_after(30):
+            return await orchestrator.execute_dag(independent(1, "elsewhere"))
+
+    result = anyio.run(main)
+
+    assert result["errors"]["t0"]["message"] == (
+        "This orchestrator is in use by another event loop, so it can't be used by this one. "
+        "Make one orchestrator per event loop; they may share a database."
+    )
+    assert anyio.run(orchestrator.execute_dag, independent(1, "quick"), backend="trio")["success"] is True
+
+
+async def test_what_was_let_go_is_not_called_driven(make: Make) -> None:
+    """After the session has closed, the status from memory says what the storage says: nobody drives it."""
+    orchestrator = make({"work": work})
+    async with orchestrator:
+        submitted = await orchestrator.submit(independent(1))
+        await anyio.sleep(0.5)
+
+    remembered = orchestrator.get_orchestration_status(submitted)
+    stored = await orchestrator.load_status(submitted)
+
+    assert (remembered["orphaned"], remembered["driven_by"]) == (True, None)
+    assert {**remembered, "elapsed_seconds": 0} == {**stored, "elapsed_seconds": 0}
