@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import anyio
 import uvicorn
 from mcp.server.mcpserver import MCPServer
+from mcp.server.transport_security import TransportSecuritySettings
 
 from orchestration.errors import InvalidArgumentError
 from orchestration.logs import get_logger
@@ -65,7 +66,9 @@ async def serve_http(server: MCPServer[Desk], host: str, port: int, stop: anyio.
     with _listening(host, port) as listening:
         bound_host, bound_port = listening.getsockname()[:2]
         config = uvicorn.Config(
-            server.streamable_http_app(streamable_http_path=PATH, host=bound_host),
+            server.streamable_http_app(
+                streamable_http_path=PATH, host=bound_host, transport_security=_only_from_here(bound_host)
+            ),
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
@@ -82,6 +85,15 @@ async def serve_http(server: MCPServer[Desk], host: str, port: int, stop: anyio.
             tasks.start_soon(watch)
             await listener.serve(sockets=[listening])
             tasks.cancel_scope.cancel()
+
+
+def _only_from_here(bound_host: str) -> TransportSecuritySettings:
+    """Return which Host and Origin are ours. The SDK has them for three addresses, and checks nothing on others."""
+    shown = f"[{bound_host}]" if ":" in bound_host else bound_host
+    hosts = [f"{host}:*" for host in dict.fromkeys((shown, "127.0.0.1", "[::1]", "localhost"))]
+    return TransportSecuritySettings(
+        allowed_hosts=hosts, allowed_origins=[f"http://{host}" for host in hosts]
+    )
 
 
 def _listening(host: str, port: int) -> socket.socket:

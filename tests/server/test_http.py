@@ -28,20 +28,22 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def serving(orchestrator: AdvancedTaskOrchestrator) -> AsyncIterator[tuple[str, Callable[[], None]]]:
+async def serving(
+    orchestrator: AdvancedTaskOrchestrator, host: str = "127.0.0.1"
+) -> AsyncIterator[tuple[str, Callable[[], None]]]:
     """Serve in a task of its own; gives the address, and what asks it to stop."""
     port, stop = free_port(), anyio.Event()
     server = build_server(lambda: lend(orchestrator))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve_http, server, "127.0.0.1", port, stop)
+        tasks.start_soon(serve_http, server, host, port, stop)
         with anyio.fail_after(10):
             while True:
                 try:
-                    await (await anyio.connect_tcp("127.0.0.1", port)).aclose()
+                    await (await anyio.connect_tcp(host, port)).aclose()
                     break
                 except OSError:
                     await anyio.sleep(0.01)
-        yield f"http://127.0.0.1:{port}{PATH}", stop.set
+        yield f"http://{host}:{port}{PATH}", stop.set
         stop.set()
 
 
@@ -102,11 +104,12 @@ async def test_a_stop_is_not_held_up_by_a_call_that_waits(
     ("headers", "status"),
     [({"host": "evil.example"}, 421), ({"origin": "https://evil.example"}, 403), ({"origin": "null"}, 403)],
 )
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
 async def test_web_pages_are_kept_out(
-    orchestrator: AdvancedTaskOrchestrator, headers: dict[str, str], status: int
+    orchestrator: AdvancedTaskOrchestrator, headers: dict[str, str], status: int, host: str
 ) -> None:
-    """A page the user visits must not reach the server through the browser."""
-    async with serving(orchestrator) as (url, _), httpx2.AsyncClient() as http:
+    """A page the user visits must not reach the server through the browser, on whichever loopback address."""
+    async with serving(orchestrator, host) as (url, _), httpx2.AsyncClient() as http:
         answer = await http.post(url, json={}, headers=headers)
 
     assert answer.status_code == status
