@@ -38,7 +38,7 @@ from server.lifecycle import (
     leave,
     set_on_signal,
 )
-from server.schemas import outline, slim
+from server.schemas import outline, present, slim
 from server.tools import register_tools
 from server.tools.offer import describe_systems
 from server.updates import Updates
@@ -103,14 +103,14 @@ class OrchestrationServer(MCPServer[Desk]):
             raise errors.unknown_tool(name, list(known))
         try:
             errors.check_arguments(name, known[name], arguments)
-            return await super().call_tool(name, arguments, context)
+            return await super().call_tool(name, present(arguments), context)
         except MCPError:
             raise
         except (ToolError, InvalidArgumentError) as error:
             systems: list[str] = []
             if context is not None and isinstance(error.__cause__, UnroutableTaskError):
                 systems = await describe_systems(context.request_context.lifespan_context.orchestrator)
-            raise errors.tool_error(name, error, systems) from error
+            raise errors.tool_error(name, error, systems, arguments) from error
 
     async def _arguments_of_tools(self) -> Mapping[str, list[str]]:
         return {

@@ -13,7 +13,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mcp import MCPError
@@ -41,7 +41,7 @@ from orchestration.errors import (
 from orchestration.models import Json
 from orchestration.problems import problems_in
 from server.answers import SHORT, clip, cut_lines
-from server.schemas import Call
+from server.schemas import Call, present
 
 EXAMPLES: Mapping[str, Json] = {
     "action": "start",
@@ -93,7 +93,7 @@ class Refusal:
     def __str__(self) -> str:
         after = [f"code: {self.code}"]
         if self.field:
-            after.append(f"field: {self.field}")
+            after.append(f"field: {clip(self.field, 200)}")
             argument = self.field.partition("[")[0].partition(".")[0]
             if argument in EXAMPLES:
                 after.append(f"example: {json.dumps({argument: EXAMPLES[argument]}, ensure_ascii=False)}")
@@ -110,29 +110,43 @@ def check_arguments(tool: str, known: Sequence[str], arguments: Mapping[str, Any
     """
     for name, value in arguments.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            near = difflib.get_close_matches(name, known, 1) or [
+                other for other in known if name.startswith(f"{other}_") or name.endswith(f"_{other}")
+            ]
+            near += [other for other in known if other.startswith(f"{name}_")]
             fix = f"Did you mean {near[0]!r}?" if near else "Leave it out."
-            raise InvalidArgumentError(name, value, f"only {', '.join(known)} as arguments of {tool}", fix)
+            raise InvalidArgumentError(
+                clip(name, 100), value, f"only {', '.join(known)} as arguments of {tool}", fix
+            )
 
 
 def unknown_tool(name: str, known: Sequence[str]) -> MCPError:
     """Return the protocol error for a tool that does not exist."""
+    name = clip(name, 100)
     near = difflib.get_close_matches(name, known, 1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}."
     return MCPError(INVALID_PARAMS, f"Unknown tool: {name}{hint}", {"tool": name, "known": list(known)})
 
 
-def tool_error(tool: str, error: Exception, systems: Sequence[str] = ()) -> ToolError:
+def tool_error(
+    tool: str, error: Exception, systems: Sequence[str] = (), arguments: Mapping[str, Any] | None = None
+) -> ToolError:
     """Return what to raise so that the model reads what it can act on.
 
     Args:
         tool: The tool that was called.
         error: What the SDK raised for the call, with the original as its cause; or a refusal itself.
         systems: The configured systems, a line each, for refusals that are about them.
+        arguments: What the tool was called with: a mistake in a DAG is one of the argument `dag`.
     """
     cause = error.__cause__ if isinstance(error, ToolError) else error
     if isinstance(cause, OrchestrationError):
-        return ToolError(str(refusal(cause, systems)))
+        told = refusal(cause, systems)
+        within = [name for name in ("dag", "plan_id", "goal") if name in present(arguments or {})]
+        if tool == "execute_dag" and isinstance(cause, ProblemsError) and within:
+            inside = f".{told.field}" if told.field and within[0] == "dag" else ""
+            told = replace(told, field=f"{within[0]}{inside}")
+        return ToolError(str(told))
     if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
         return ToolError(str(_bad_arguments(cause)))
     if isinstance(error, UnexpectedToolError):

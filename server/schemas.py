@@ -4,7 +4,8 @@ May import: orchestration.{errors, models}, pydantic, stdlib.
 
 The tool list is read by a language model before every conversation, so its schemas are kept small: `slim` drops what
 pydantic writes for programs only. Arguments are taken as clients really send them: an object may come as its JSON
-text, an absent text as null, a choice in any case.
+text, a choice in any case, a number for a text and the other way round. What is null or an empty text counts as
+absent; that is seen to before the arguments come here.
 """
 
 from __future__ import annotations
@@ -13,36 +14,77 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
-from orchestration.models import JsonObject
+from orchestration.models import JsonObject, is_unicode
 
 MAX_WAIT_SECONDS = 45
 """Clients commonly give a call 60 s; an answer must be back well before."""
+MAX_NESTING = 100
+"""Lists and objects inside each other, in an argument; parsers of JSON give up at 200."""
+MAX_SEQ = 2**63 - 1
+"""The largest number a journal could reach."""
 
 # --- Arguments ----------------------------------------------------------------------------------------------------
 
 
-def _text(value: object) -> object:
-    """Take null for an absent text."""
-    return "" if value is None else value
+def present(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call without the absent ones: clients fill in null or an empty text for those."""
+    return {name: value for name, value in arguments.items() if value is not None and value != ""}
 
 
 def _choice(value: object) -> object:
-    """Take a choice in any case, and null for an absent one."""
-    return value.strip().lower() if isinstance(value, str) else _text(value)
+    """Take a choice in any case."""
+    return value.strip().lower() if isinstance(value, str) else value
 
 
 def _from_json(value: object) -> object:
-    """Take an object or a list as its JSON text too, and an empty text for an absent one."""
-    if not isinstance(value, str):
-        return value
-    if not value.strip():
-        return None
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"expected JSON, but the text is none: {error}") from None
+    """Take an object or a list as its JSON text too."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"expected JSON, but the text is none: {error}") from None
+    _check(value)
+    return value
+
+
+def _thoughts(value: object) -> object:
+    """Take a list, its JSON text, or one thought as it is."""
+    is_one = isinstance(value, str) and not value.lstrip().startswith("[")
+    return _from_json([value] if is_one else value)
+
+
+def _check(value: object) -> None:
+    """Refuse what no answer and no database could hold.
+
+    Raises:
+        ValueError: It is nested too deeply, or has text that is no Unicode.
+    """
+    level = [value]
+    for _ in range(MAX_NESTING):
+        inner: list[object] = []
+        for item in level:
+            match item:
+                case str() if not is_unicode(item):
+                    raise ValueError(f"expected Unicode, but there is half a surrogate pair in {item!a:.60}")
+                case list():
+                    inner += item
+                case dict():
+                    inner += item.keys()
+                    inner += item.values()
+        if not inner:
+            return
+        level = inner
+    raise ValueError(f"expected at most {MAX_NESTING} lists and objects inside each other")
 
 
 def _object_schema(description: str, **more: Any) -> WithJsonSchema:
@@ -69,12 +111,16 @@ _TASK_SCHEMA: Mapping[str, Any] = {
     "required": ["task_id"],
 }
 
-Goal: TypeAlias = Annotated[str, Field(max_length=4000), BeforeValidator(_text)]
-GivenGoal: TypeAlias = Annotated[str, Field(min_length=1, max_length=4000), BeforeValidator(_text)]
-Name: TypeAlias = Annotated[str, Field(max_length=200), BeforeValidator(_text)]
+Goal: TypeAlias = Annotated[str, Field(max_length=4000)]
+GivenGoal: TypeAlias = Annotated[str, Field(min_length=1, max_length=4000)]
+Name: TypeAlias = Annotated[
+    str, Field(max_length=200, coerce_numbers_to_str=True), StringConstraints(strip_whitespace=True)
+]
 """An id, a key or a cursor; empty when absent."""
+Seq: TypeAlias = Annotated[int, Field(ge=0), AfterValidator(lambda seq: min(seq, MAX_SEQ))]
+"""The number of an event; one that is too large to be any is as good as the largest."""
 Mode: TypeAlias = Annotated[
-    Literal["", "simple", "hierarchical", "adaptive"],
+    Literal["simple", "hierarchical", "adaptive"] | None,
     BeforeValidator(_choice),
     WithJsonSchema({"type": "string", "enum": ["simple", "hierarchical", "adaptive"]}),
 ]
@@ -96,7 +142,7 @@ Tasks: TypeAlias = Annotated[
 ]
 Thoughts: TypeAlias = Annotated[
     list[str] | None,
-    BeforeValidator(_from_json),
+    BeforeValidator(_thoughts),
     WithJsonSchema(
         {"type": "array", "items": {"type": "string"}, "description": "Your reasoning, stored with the plan"}
     ),
@@ -140,6 +186,8 @@ class PlannedTask(BaseModel):
     task_id: str
     title: str
     depends_on: list[str] | None = None
+    more_depends_on: int | None = None
+    """How many more there are."""
     system: str
     """Where it would run: a configured system's name, `auto`, or `none` where nothing can run it."""
 
@@ -185,6 +233,8 @@ class TaskView(BaseModel):
     error: str | None = None
     note: str | None = None
     depends_on: list[str] | None = None
+    more_depends_on: int | None = None
+    """How many more there are."""
     output: Any = None
     """The output where it is short, else its first part as text."""
     output_bytes: int | None = None

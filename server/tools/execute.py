@@ -30,7 +30,7 @@ async def execute_dag(
     plan_id: Annotated[Name, Field(description="From decompose_goal")] = "",
     dag: Dag = None,
     goal: Annotated[Goal, Field(description="Planned as decompose_goal does, then started")] = "",
-    mode: Mode = "",
+    mode: Mode = None,
     action: Action = "start",  # noqa: ARG001  one value today; callers that send it keep working when there are more
     key: Annotated[Name, Field(description="Repeating a call with its key returns the first one's run")] = "",
     wait_seconds: WaitSeconds = 0,
@@ -42,11 +42,14 @@ Independent tasks run side by side. Modes: simple (one at a time), hierarchical 
 measured durations; a failed task may get an alternative plan). A task that nothing configured here can run is \
 refused before anything starts. Send a key of your own: if the call is repeated, it starts only once."""
     orchestrator = desk(ctx).orchestrator
-    chosen = {name: value for name, value in (("plan_id", plan_id), ("dag", dag), ("goal", goal)) if value}
+    sent = {"plan_id": plan_id or None, "dag": dag, "goal": goal or None}
+    chosen = [name for name, value in sent.items() if value is not None]
     if len(chosen) != 1:
-        what = " and ".join(chosen) if chosen else "nothing"
         raise InvalidArgumentError(
-            "plan_id", what, "exactly one of plan_id, dag and goal", "Send one of the three."
+            chosen[0] if chosen else "plan_id",
+            sent[chosen[0]] if chosen else None,
+            f"exactly one of plan_id, dag and goal, and {' and '.join(chosen) or 'none'} came",
+            "Send one of the three.",
         )
     began = anyio.current_time()
     # A request may be dropped at any await; once submitted, the orchestration must also be driven.
@@ -67,7 +70,7 @@ async def _submit(
     plan_id: str,
     dag: dict[str, Any] | None,
     goal: str,
-    mode: str,
+    mode: str | None,
     key: str,
 ) -> str:
     how: dict[str, Any] = {

@@ -160,7 +160,7 @@ async def test_a_large_plan_is_told_within_the_limits(connect: Connect) -> None:
     ("arguments", "told"),
     [
         ({}, "goal: is missing."),
-        ({"goal": ""}, "goal: is ''; string should have at least 1 character."),
+        ({"goal": ""}, "goal: is missing."),
         ({"goal": "x", "max_tasks": 0}, "max_tasks: is 0; expected a number greater than or equal to 1."),
         (
             {"goal": "x", "task": []},

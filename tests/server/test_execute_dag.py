@@ -224,11 +224,14 @@ async def test_progress_is_told_while_a_call_waits(connect: Connect, functions: 
     [
         (
             {},
-            "plan_id is 'nothing'; expected exactly one of plan_id, dag and goal. Fix: Send one of the three.",
+            "plan_id is None; expected exactly one of plan_id, dag and goal, and none came. Fix: Send one of",
         ),
         (
             {"plan_id": "p-1", "goal": "g"},
-            "plan_id is 'plan_id and goal'; expected exactly one of plan_id, dag and goal. Fix: Send one of the three.",
+            (
+                "plan_id is 'p-1'; expected exactly one of plan_id, dag and goal, and plan_id and goal came. "
+                "Fix: Send one of the three."
+            ),
         ),
         (
             {"plan_id": "p-1"},
@@ -244,7 +247,7 @@ async def test_progress_is_told_while_a_call_waits(connect: Connect, functions: 
         ({"dag": "not json"}, "dag: is 'not json'; expected JSON, but the text is none: "),
         (
             {"dag": DIAMOND, "mode": "fast"},
-            "mode: is 'fast'; expected '', 'simple', 'hierarchical' or 'adaptive'.",
+            "mode: is 'fast'; expected 'simple', 'hierarchical' or 'adaptive'.",
         ),
         (
             {"dag": DIAMOND, "wait": 5},
