@@ -9,6 +9,7 @@ A client's context is precious: an answer nobody asked to be long has at most 1,
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -26,12 +27,22 @@ LIST_BUDGET = 5_500
 SENTENCE = 300
 """Characters of the first sentence, and of any one line that quotes someone."""
 
+DEEP = 50
+"""Lists and objects inside each other that an answer has as they are; clients give up on JSON at 200."""
+
 _T = TypeVar("_T")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What would move a terminal's cursor, end a line, turn text round, or is no text at all."""
+
+
+def printable(line: str) -> str:
+    """Return a line in which control characters are told as escapes: what tasks and callers wrote stays data."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], line)
 
 
 def clip(text: str, limit: int = SENTENCE) -> str:
     """Return `text` on one line and in at most `limit` characters, with an ellipsis where something is missing."""
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
@@ -73,7 +84,7 @@ def json_size(value: Any) -> int:
     """Return how many characters a value, or a record without its absent fields, takes as JSON, with a separator."""
     if hasattr(value, "model_dump"):
         value = value.model_dump(mode="json", exclude_none=True)
-    return len(json.dumps(value)) + 2
+    return len(json.dumps(value, ensure_ascii=False)) + 2
 
 
 def tell(answer: Answer, lines: Sequence[str] = (), *, limit: int = SHORT, rest: str = "") -> CallToolResult:
@@ -88,7 +99,8 @@ def tell(answer: Answer, lines: Sequence[str] = (), *, limit: int = SHORT, rest:
     answer.message = clip(answer.message)
     following = [f"next: {call}" for call in answer.next]
     room = limit - len(answer.message) - sum(len(line) + 1 for line in following) - 1
-    text = "\n".join([answer.message, *cut_lines(lines, room, rest), *following])
+    shown = cut_lines([printable(line) for line in lines], room, rest)
+    text = "\n".join([answer.message, *shown, *following])
     return CallToolResult(
         content=[TextContent(type="text", text=text)],
         structured_content=answer.model_dump(mode="json", exclude_none=True),
@@ -108,7 +120,9 @@ def seconds(value: float) -> str:
         return f"{value:.0f} s"
     if value < 7200:
         return f"{value / 60:.0f} min"
-    return f"{value / 3600:.1f} h"
+    if value < 360_000:
+        return f"{value / 3600:.1f} h"
+    return f"{value / 86_400:.3g} days"
 
 
 def plural(count: int, noun: str) -> str:
@@ -117,16 +131,37 @@ def plural(count: int, noun: str) -> str:
 
 
 def preview(value: Json, limit: int) -> tuple[Json, bool]:
-    """Return a value, or its first part as text, cut at a line where there is one; and whether it is whole."""
-    if json_size(value) <= limit:
+    """Return a value, or its first part as text, cut at a line where there is one; and whether it is whole.
+
+    Args:
+        value: An output.
+        limit: Characters of it as JSON; up to twice as many where a part of it needs many escapes.
+    """
+    if json_size(value) <= limit and not _is_deep(value):
         return value, True
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
     head = text[:limit]
+    while json_size(head) > 2 * limit:
+        head = head[: len(head) // 2]
     cut = head.rfind("\n")
     # Lines count only where they keep most of what there is room for.
     return (head[:cut] if cut > limit // 2 else head) + "…", False
 
 
-def one_line(value: Json) -> str:
-    """Return a value as it may stand in a line of text."""
-    return clip(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+def _is_deep(value: Json) -> bool:
+    level: list[Json] = [value]
+    for _ in range(DEEP):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def as_text(value: Json) -> str:
+    """Return a value as it is shown to people: a text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from orchestration.errors import NoFittingPlanError, Problem
 from orchestration.execution.simulator import estimate
-from orchestration.models import AUTO, OrchestrationMode
+from orchestration.models import AUTO, OrchestrationMode, TaskNode
 from orchestration.planning.plan import Plan
 from server.answers import clip, json_size, plural, seconds, take, tell
 from server.desk import DeskContext, desk
@@ -31,6 +31,7 @@ from server.schemas import (
     Thoughts,
 )
 from server.tools.offer import describe_systems
+from server.tools.standing import SHOWN_DEPENDENCIES, after_line
 
 MAX_PLAN_TASKS = 1_000
 """What one plan may have over MCP; larger graphs come as files, through the command line or the library."""
@@ -51,7 +52,7 @@ async def decompose_goal(
     tasks: Tasks = None,
     thoughts: Thoughts = None,
     context: Context = None,
-    mode: Mode = "",
+    mode: Mode = None,
     max_tasks: Annotated[int, Field(ge=1, le=MAX_PLAN_TASKS)] = 20,
 ) -> Annotated[CallToolResult, PlanAnswer]:
     """Turn a goal into a plan (a DAG of tasks) and store it; nothing runs yet.
@@ -126,16 +127,19 @@ def _describe(plan: Plan, unroutable: Sequence[Problem], systems: list[str], wor
 def _tasks(plan: Plan, unroutable: Sequence[Problem]) -> list[PlannedTask]:
     incoming = plan.dag.incoming()
     stuck = {int(found[1]) for problem in unroutable if (found := _PLACE.match(problem.path))}
-    tasks = (
-        PlannedTask(
+
+    def planned(position: int, node: TaskNode) -> PlannedTask:
+        upstream = [edge.source_task_id for edge in incoming[node.task_id]]
+        return PlannedTask(
             task_id=node.task_id,
             title=clip(node.description or node.task_id, TITLE),
-            depends_on=[edge.source_task_id for edge in incoming[node.task_id]] or None,
+            depends_on=upstream[:SHOWN_DEPENDENCIES] or None,
+            more_depends_on=max(0, len(upstream) - SHOWN_DEPENDENCIES) or None,
             system=NOWHERE if position in stuck else node.system_preference,
         )
-        for position, node in enumerate(plan.dag.nodes.values())
-    )
-    return take(tasks, json_size)
+
+    nodes = plan.dag.nodes.values()
+    return take((planned(position, node) for position, node in enumerate(nodes)), json_size)
 
 
 def _lines(answer: PlanAnswer) -> list[str]:
@@ -160,7 +164,7 @@ def _systems_lines(answer: PlanAnswer) -> list[str]:
 
 
 def _line(task: PlannedTask) -> str:
-    after = f" ← {', '.join(task.depends_on)}" if task.depends_on else ""
+    after = after_line(task.depends_on, task.more_depends_on)
     where = {AUTO: "", NOWHERE: " [nothing can run it]"}.get(task.system, f" [{task.system}]")
-    title = "" if task.title == task.task_id else f": {task.title}"
-    return clip(f"- {task.task_id}{title}{where}{after}", 160)
+    title = "" if task.title == clip(task.task_id, TITLE) else f": {task.title}"
+    return clip(f"- {task.task_id}{title}{where} {after}".rstrip(), 160)

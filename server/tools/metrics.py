@@ -13,7 +13,7 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from orchestration.errors import InvalidArgumentError
-from orchestration.models import JsonObject
+from orchestration.models import JsonObject, OrchestrationStatus
 from server.answers import clip, plural, seconds, tell
 from server.desk import DeskContext, desk
 from server.schemas import Call, MetricsAnswer, Name, Scope
@@ -69,9 +69,13 @@ async def _of_one(ctx: DeskContext, orchestration_id: str, window: str) -> CallT
         scope="orchestration",
         orchestration_id=orchestration_id,
         metrics=metrics,
-        next=[Call(tool="get_orchestration_status", arguments={"orchestration_id": orchestration_id})],
+        next=[] if OrchestrationStatus(result["state"]).is_terminal else [_status(orchestration_id)],
     )
     return tell(answer, _lines(metrics))
+
+
+def _status(orchestration_id: str) -> Call:
+    return Call(tool="get_orchestration_status", arguments={"orchestration_id": orchestration_id})
 
 
 def _seconds_in(window: str) -> int:

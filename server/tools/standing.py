@@ -14,13 +14,15 @@ from orchestration.models import AUTO, Json, OrchestrationStatus, TaskStatus
 from orchestration.orchestrator import AdvancedTaskOrchestrator
 from orchestration.ports import TaskRow
 from orchestration.systems.router import served_names
-from server.answers import clip, counts_line, one_line, plural, preview, seconds
+from server.answers import SENTENCE, as_text, clip, counts_line, plural, preview, seconds
 from server.schemas import Call, Standing, TaskView
 from server.uris import output_uri
 
 SHOWN_ERRORS = 5
 SHOWN_RUNNING = 10
 SHOWN_OUTPUTS = 3
+SHOWN_DEPENDENCIES = 20
+"""Of one task; the graph has all."""
 OUTPUT_PREVIEW = 600
 """Characters of one output among others."""
 SMALL_DAG = 2_000
@@ -71,19 +73,39 @@ def standing_lines(answer: Standing) -> list[str]:
         lines.append(f"running: {', '.join(answer.running)}")
     lines += [f"error: {task_id}: {text}" for task_id, text in (answer.errors or {}).items()]
     lines += [f"warning: {warning}" for warning in answer.warnings or ()]
-    lines += [line for view in answer.outputs or () for line in output_lines(view)]
+    name = answer.orchestration_id or ""
+    lines += [line for view in answer.outputs or () for line in output_lines(view, name)]
     return lines
 
 
-def output_lines(view: TaskView) -> list[str]:
-    """Return a task's output in lines, with the place of the whole when it is cut."""
-    if isinstance(view.output, str) and "\n" in view.output:
-        lines = [f"output of {view.task_id}:", *view.output.splitlines()]
+def output_lines(view: TaskView, orchestration_id: str, width: int = SENTENCE) -> list[str]:
+    """Return a task's output in lines, with the place of the whole where something is missing.
+
+    Lines of an output are marked: a task must not be able to forge what else the answer says.
+
+    Args:
+        view: The task.
+        orchestration_id: Whose task it is.
+        width: Characters of one line.
+    """
+    text = as_text(view.output)
+    lines = text.splitlines() or [""]
+    shown = [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
+    if len(shown) == 1:
+        told = [f"output of {view.task_id}: {shown[0]}"]
     else:
-        lines = [f"output of {view.task_id}: {one_line(view.output)}"]
-    if view.output_uri:
-        lines.append(f"… the whole ({view.output_bytes:,} bytes): {view.output_uri}")
-    return lines
+        told = [f"output of {view.task_id}:", *(f"| {line}" for line in shown)]
+    if view.output_uri or shown != lines:
+        uri = view.output_uri or output_uri(orchestration_id, view.task_id)
+        told.append(f"… the whole ({view.output_bytes or 0:,} bytes): {uri}")
+    return told
+
+
+def after_line(depends_on: Sequence[str] | None, more: int | None) -> str:
+    """Return what a task depends on as the end of its line."""
+    if not depends_on:
+        return ""
+    return f"← {', '.join(depends_on)}" + (f" and {more:,} more" if more else "")
 
 
 def next_calls(status: Mapping[str, Any]) -> list[Call]:
@@ -161,7 +183,8 @@ async def task_view(
         duration_seconds=_rounded(row.duration_seconds) if row.attempt else None,
         error=clip(f"{row.error.code}: {row.error.message}") if row.error else None,
         note=clip(row.note) if row.note else None,
-        depends_on=list(depends_on) or None,
+        depends_on=list(depends_on[:SHOWN_DEPENDENCIES]) or None,
+        more_depends_on=max(0, len(depends_on) - SHOWN_DEPENDENCIES) or None,
         output_bytes=row.output_bytes,
     )
     if limit and row.output_bytes is not None:

@@ -19,8 +19,19 @@ from orchestration.orchestrator import AdvancedTaskOrchestrator
 from orchestration.ports import TaskRow
 from server.answers import LIST_BUDGET, LONG, SHORT, clip, cut_lines, json_size, plural, take, tell
 from server.desk import DeskContext, desk
-from server.schemas import Call, EventView, Name, OrchestrationView, StatusAnswer, TaskView, View, WaitSeconds
+from server.schemas import (
+    Call,
+    EventView,
+    Name,
+    OrchestrationView,
+    Seq,
+    StatusAnswer,
+    TaskView,
+    View,
+    WaitSeconds,
+)
 from server.tools.standing import (
+    after_line,
     fill,
     final_outputs,
     next_calls,
@@ -46,9 +57,7 @@ async def get_orchestration_status(
     orchestration_id: Annotated[Name, Field(description="Omit to list what is unfinished")] = "",
     task: Annotated[Name, Field(description="One task: status, error, output")] = "",
     view: View = "summary",
-    since: Annotated[
-        int, Field(ge=0, description="A last_seq: events after it; ends waiting at the first")
-    ] = 0,
+    since: Annotated[Seq, Field(description="A last_seq: events after it; ends waiting at the first")] = 0,
     cursor: Annotated[Name, Field(description="next_cursor of the page before")] = "",
     wait_seconds: WaitSeconds = 0,
 ) -> Annotated[CallToolResult, StatusAnswer]:
@@ -169,10 +178,11 @@ async def _one_task(
     )
     answer.tasks = [view]
     answer.errors = answer.running = None
+    _turn(answer, "tasks")
     lines = [f"description: {clip(node.description)}"] if node and node.description else []
     lines.append(_task_line(view))
     if view.output_bytes is not None:
-        lines += output_lines(view)
+        lines += output_lines(view, orchestration_id, OUTPUT_PREVIEW + 1)
     return tell(answer, lines, limit=LONG)
 
 
@@ -199,20 +209,35 @@ async def _tasks(
             node = dag.nodes[row.task_id]
             system = row.system or node.system_preference
             view = TaskView(
-                task_id=row.task_id, status=view.status, depends_on=view.depends_on, system=system
+                task_id=row.task_id,
+                status=view.status,
+                depends_on=view.depends_on,
+                more_depends_on=view.more_depends_on,
+                system=system,
             )
             view.note = clip(node.description, 100) or None
         views.append(view)
     answer.tasks = take(views, json_size)
-    _page(answer, rows[: len(answer.tasks)], has_more=len(answer.tasks) < len(rows))
+    shown = rows[: len(answer.tasks)]
+    _page(answer, shown, "plan" if as_plan else "tasks", has_more=len(shown) < len(rows))
     lines = [_task_line(view) for view in answer.tasks]
     return tell(answer, lines, limit=LONG, rest=orchestration_uri(orchestration_id))
 
 
-def _page(answer: StatusAnswer, shown: list[TaskRow], *, has_more: bool) -> None:
+def _page(answer: StatusAnswer, shown: list[TaskRow], view: str, *, has_more: bool) -> None:
     answer.errors = answer.running = None
     if has_more and shown:
         answer.next_cursor = str(shown[-1].position + 1)
+    _turn(answer, view)
+
+
+def _turn(answer: StatusAnswer, view: str) -> None:
+    """Say how to see the next page; at the end, only what is worth waiting for."""
+    name = answer.orchestration_id or ""
+    if answer.next_cursor:
+        answer.next = [_again(orchestration_id=name, view=view, cursor=answer.next_cursor)]
+    else:
+        answer.next = [call for call in answer.next if "wait_seconds" in call.arguments]
 
 
 def _task_line(view: TaskView) -> str:
@@ -222,7 +247,7 @@ def _task_line(view: TaskView) -> str:
     if view.duration_seconds is not None:
         parts.append(f"{view.duration_seconds:g} s, attempt {view.attempt}")
     if view.depends_on:
-        parts.append(f"← {', '.join(view.depends_on)}")
+        parts.append(after_line(view.depends_on, view.more_depends_on))
     parts += [f"· {text}" for text in (view.note, view.error) if text]
     return clip(" ".join(parts))
 
@@ -236,6 +261,7 @@ async def _events(
     answer.errors = answer.running = None
     if len(views) < len(recorded) and views:
         answer.next_cursor = str(views[-1].seq)
+    _turn(answer, "events")
     lines = [
         clip(
             f"#{view.seq} {view.at} {view.type}{_subject(view)}" + (f": {view.detail}" if view.detail else "")
@@ -277,4 +303,5 @@ async def _graph(
     kept = cut_lines(lines, LIST_BUDGET, rest)
     answer.graph = "\n".join(kept)
     answer.errors = answer.running = None
+    _turn(answer, "graph")
     return tell(answer, kept, limit=LONG, rest=rest)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from orchestration.models import Json
-from server.answers import SHORT, clip, counts_line, cut_lines, one_line, plural, preview, seconds, take, tell
+from server.answers import SHORT, as_text, clip, counts_line, cut_lines, plural, preview, seconds, take, tell
 from server.schemas import Answer, Call
 from tests.server.conftest import text_of
 
@@ -98,11 +98,19 @@ def test_a_preview_is_the_value_or_its_first_part(
 
 def test_a_value_in_a_line_is_text_or_json() -> None:
     """A text needs no quotes."""
-    assert (one_line("a\nb"), one_line({"a": "ü"})) == ("a b", json.dumps({"a": "ü"}, ensure_ascii=False))
+    assert (as_text("a\nb"), as_text({"a": "ü"})) == ("a\nb", json.dumps({"a": "ü"}, ensure_ascii=False))
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.04, "0.0 s"), (9.96, "10.0 s"), (90, "90 s"), (600, "10 min"), (9000, "2.5 h")]
+    ("value", "text"),
+    [
+        (0.04, "0.0 s"),
+        (9.96, "10.0 s"),
+        (90, "90 s"),
+        (600, "10 min"),
+        (9000, "2.5 h"),
+        (1e300, "1.16e+295 days"),
+    ],
 )
 def test_a_duration_is_told_in_the_unit_people_use(value: float, text: str) -> None:
     """Seconds up to two minutes, minutes up to two hours."""
