@@ -135,9 +135,12 @@ def build_server(
         async with orchestrator_factory() as orchestrator, anyio.create_task_group() as background:
             updates = Updates(bus)
             background.start_soon(updates.announce_forever)
+            desk = Desk(orchestrator=orchestrator, updates=updates, clock=clock or SystemClock())
             if takes_over:
-                background.start_soon(_take_over, orchestrator, updates)
-            yield Desk(orchestrator=orchestrator, updates=updates, clock=clock or SystemClock())
+                background.start_soon(_take_over, orchestrator, updates, desk.took_over)
+            else:
+                desk.took_over.set()
+            yield desk
             background.cancel_scope.cancel()
 
     server = OrchestrationServer(
@@ -210,10 +213,15 @@ async def _serve(settings: Settings, transport: str, host: str, port: int) -> No
         tasks.cancel_scope.cancel()
 
 
-async def _take_over(orchestrator: AdvancedTaskOrchestrator, updates: Updates) -> None:
+async def _take_over(
+    orchestrator: AdvancedTaskOrchestrator, updates: Updates, took_over: anyio.Event
+) -> None:
     """Go on with what a process that is gone left unfinished; a failure is logged and leaves it resumable."""
     try:
-        resumed = await orchestrator.resume_all()
+        try:
+            resumed = await orchestrator.resume_all()
+        finally:
+            took_over.set()
     except OrchestrationError as error:
         log.warning(
             "Could not take over unfinished orchestrations", operation="TAKEOVER_FAILED", error=str(error)

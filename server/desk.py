@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import anyio
 from mcp.server.mcpserver import Context
 
 from orchestration.clock import Clock, SystemClock
@@ -22,6 +23,8 @@ class Desk:
     orchestrator: AdvancedTaskOrchestrator
     updates: Updates
     clock: Clock = field(default_factory=SystemClock)
+    took_over: anyio.Event = field(default_factory=anyio.Event)
+    """Set when the server has gone on with what it found unfinished, or has nothing of the kind to do."""
 
 
 DeskContext: TypeAlias = Context[Desk]

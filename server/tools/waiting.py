@@ -7,6 +7,7 @@ Whoever waits only reads. A client that goes away, or a time that is over, ends 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import anyio
@@ -19,6 +20,8 @@ REST_SECONDS = 0.05
 """Between two looks: a run that settles thousands of tasks a second is not asked about each of them."""
 PROGRESS_SECONDS = 0.25
 """Between two progress notifications."""
+HEARTBEAT_SECONDS = 5.0
+"""The longest silence while nothing happens: some clients give up on a call they hear nothing of."""
 
 
 def is_at_rest(status: dict[str, Any]) -> bool:
@@ -41,28 +44,40 @@ async def wait_until_ended(
     orchestrator = desk(ctx).orchestrator
     until = anyio.current_time() + wait_seconds
     status = await orchestrator.load_status(orchestration_id)
-    told_at = -PROGRESS_SECONDS
+    if status["orphaned"]:  # this server may be about to go on with it
+        with anyio.move_on_after(wait_seconds):
+            await desk(ctx).took_over.wait()
+        status = await orchestrator.load_status(orchestration_id)
+    told_at, told = -PROGRESS_SECONDS, -1.0
     while not is_at_rest(status) and not (since is not None and status["last_seq"] > since):
         now = anyio.current_time()
         if now >= until:
             break
         if now - told_at >= PROGRESS_SECONDS:
-            await _report(ctx, status)
+            told = await _report(ctx, status, told)
             told_at = now
         await orchestrator.wait_for_change(
-            orchestration_id, after_seq=status["last_seq"], timeout_seconds=min(until - now, 5.0)
+            orchestration_id,
+            after_seq=status["last_seq"],
+            timeout_seconds=min(until - now, HEARTBEAT_SECONDS),
         )
         await anyio.sleep(min(REST_SECONDS, max(0.0, until - anyio.current_time())))
         status = await orchestrator.load_status(orchestration_id)
     if wait_seconds:
-        await _report(ctx, status)
+        await _report(ctx, status, told)
     return status
 
 
-async def _report(ctx: DeskContext, status: dict[str, Any]) -> None:
-    """Tell the client how far it is, where it asked for that."""
+async def _report(ctx: DeskContext, status: dict[str, Any], told: float) -> float:
+    """Tell the client how far it is, where it asked for that; return the progress that was told.
+
+    The protocol wants every notification to tell more than the one before. Where nothing was settled since, a part of
+    the way to the next task is told.
+    """
     total = status["total_tasks"]
     running = ", ".join(status["current_running_tasks"][:3])
     settled = round(status["progress_percentage"] * total / 100)
     message = f"{settled} of {total} tasks settled" + (f"; running: {running}" if running else "")
-    await ctx.report_progress(settled, total, clip(message, 200))
+    progress = settled if settled > told else told + (math.floor(told) + 1 - told) / 10
+    await ctx.report_progress(progress, total, clip(message, 200))
+    return progress
