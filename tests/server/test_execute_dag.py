@@ -219,6 +219,32 @@ async def test_progress_is_told_while_a_call_waits(connect: Connect, functions: 
     assert told[-1] == (2, 2, "2 of 2 tasks settled")
 
 
+async def test_progress_always_grows_even_while_nothing_happens(
+    connect: Connect, functions: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The protocol wants it; a client that hears nothing for long gives up."""
+    monkeypatch.setattr("server.tools.waiting.HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("server.tools.waiting.PROGRESS_SECONDS", 0.01)
+    told: list[float] = []
+
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        told.append(progress)
+        if len(told) == 4:
+            functions.gate.set()
+
+    async with connect() as client:
+        with anyio.fail_after(10):
+            await client.call_tool(
+                "execute_dag", {"dag": WAITING, "wait_seconds": 10}, progress_callback=on_progress
+            )
+            while told[-1] < 2:  # the last notification may come after the answer
+                await anyio.lowlevel.checkpoint()
+
+    assert told == sorted(set(told))
+    assert told[3] < 1
+    assert told[-1] == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
