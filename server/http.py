@@ -25,7 +25,7 @@ from server.desk import Desk
 PATH = "/mcp"
 log = get_logger()
 
-GRACE_SECONDS = 1
+GRACE_SECONDS = 0.5
 """How long open streams may go on after the stop was asked for; listening clients would keep them open for ever."""
 
 
@@ -71,7 +71,8 @@ async def serve_http(server: MCPServer[Desk], host: str, port: int, stop: anyio.
             ),
             log_config=None,
             access_log=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
+            # Declared as whole seconds, used as any number of them.
+            timeout_graceful_shutdown=GRACE_SECONDS,  # type: ignore[arg-type]
         )
         listener = _Server(config)
 
