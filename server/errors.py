@@ -142,10 +142,8 @@ def tool_error(
     cause = error.__cause__ if isinstance(error, ToolError) else error
     if isinstance(cause, OrchestrationError):
         told = refusal(cause, systems)
-        within = [name for name in ("dag", "plan_id", "goal") if name in present(arguments or {})]
-        if tool == "execute_dag" and isinstance(cause, ProblemsError) and within:
-            inside = f".{told.field}" if told.field and within[0] == "dag" else ""
-            told = replace(told, field=f"{within[0]}{inside}")
+        if tool == "execute_dag" and isinstance(cause, ProblemsError) and "dag" in present(arguments or {}):
+            told = replace(told, field=f"dag.{told.field}" if told.field else "dag")
         return ToolError(str(told))
     if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
         return ToolError(str(_bad_arguments(cause)))
