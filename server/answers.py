@@ -46,6 +46,14 @@ def clip(text: str, limit: int = SENTENCE) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
+def middle_cut(text: str, limit: int) -> str:
+    """Return a text in at most `limit` characters: its beginning and its end, with a line between that counts."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2 - 20
+    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters …\n{text[-half:]}"
+
+
 def cut_lines(lines: Sequence[str], room: int, rest: str) -> list[str]:
     """Return as many whole lines as fit into `room` characters, and then a line that counts the others.
 

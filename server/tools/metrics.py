@@ -105,7 +105,7 @@ def _lines(metrics: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, value in metrics.items():
         if isinstance(value, Mapping):
-            inner = ", ".join(f"{key} {_number(number)}" for key, number in value.items())
+            inner = ", ".join(f"{key} {_number(number)}" for key, number in value.items() if number)
             lines.append(clip(f"{name}: {inner or 'none'}"))
         else:
             lines.append(f"{name}: {_number(value)}")

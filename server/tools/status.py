@@ -17,7 +17,20 @@ from orchestration.exports import to_mermaid
 from orchestration.models import AUTO, TERMINAL, OrchestrationStatus
 from orchestration.orchestrator import AdvancedTaskOrchestrator
 from orchestration.ports import TaskRow
-from server.answers import LIST_BUDGET, LONG, SHORT, clip, cut_lines, json_size, plural, take, tell
+from server.answers import (
+    LIST_BUDGET,
+    LONG,
+    SENTENCE,
+    SHORT,
+    clip,
+    cut_lines,
+    json_size,
+    middle_cut,
+    plural,
+    printable,
+    take,
+    tell,
+)
 from server.desk import DeskContext, desk
 from server.schemas import (
     Call,
@@ -50,6 +63,8 @@ PAGE = 100
 """Entries read for one page; how many are shown depends on their size."""
 OUTPUT_PREVIEW = 2_500
 """Characters of the output of the one task that was asked for."""
+ERROR_SHOWN = 2_000
+"""Characters of its error."""
 
 
 async def get_orchestration_status(
@@ -176,11 +191,20 @@ async def _one_task(
     answer.message = f"Task {task_id} of {orchestration_id} is {view.status}" + (
         f" after {plural(view.attempt, 'attempt')}." if view.attempt else "."
     )
+    error = rows[0].error
+    # The line has the beginning; the end of a long reason is often what explains it, such as the last lines of stderr.
+    reason = ""
+    if error and len(error.message) > SENTENCE:
+        reason = middle_cut("\n".join(map(printable, error.message.splitlines())), ERROR_SHOWN)
+    if error and reason:
+        view.error = f"{error.code}: {reason}"
     answer.tasks = [view]
     answer.errors = answer.running = None
     _turn(answer, "tasks")
     lines = [f"description: {clip(node.description)}"] if node and node.description else []
     lines.append(_task_line(view))
+    if reason:
+        lines += ["reason:", *(f"| {line}" for line in reason.splitlines())]
     if view.output_bytes is not None:
         lines += output_lines(view, orchestration_id, OUTPUT_PREVIEW + 1)
     return tell(answer, lines, limit=LONG)
@@ -284,7 +308,8 @@ def _event_view(recorded: Recorded) -> EventView:
     for name in ("system", "because", "delay_seconds", "reason", "note", "outcome"):
         value = getattr(event, name, None)
         if value not in (None, ""):
-            details.append(f"{name} {getattr(value, 'value', value)}")
+            shown = f"{value:.3g}" if isinstance(value, float) else getattr(value, "value", value)
+            details.append(f"{name} {shown}")
     return EventView(
         seq=recorded.seq,
         at=to_iso(recorded.at_us) or "",

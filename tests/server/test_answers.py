@@ -7,7 +7,19 @@ import json
 import pytest
 
 from orchestration.models import Json
-from server.answers import SHORT, as_text, clip, counts_line, cut_lines, plural, preview, seconds, take, tell
+from server.answers import (
+    SHORT,
+    as_text,
+    clip,
+    counts_line,
+    cut_lines,
+    middle_cut,
+    plural,
+    preview,
+    seconds,
+    take,
+    tell,
+)
 from server.schemas import Answer, Call
 from tests.server.conftest import text_of
 
@@ -128,3 +140,16 @@ def test_no_counts_are_said_to_be_none() -> None:
         "counts: no tasks",
         "counts: completed 2, failed 1",
     )
+
+
+def test_a_text_cut_in_the_middle_keeps_both_ends() -> None:
+    """What is left out is counted; a short text is left as it is."""
+    text = "begin" + "x" * 500 + "end"
+
+    cut = middle_cut(text, 100)
+
+    assert middle_cut("short", 100) == "short"
+    assert len(cut) <= 100
+    assert cut.startswith("begin")
+    assert "\n… 448 characters …\n" in cut
+    assert cut.endswith("end")
