@@ -18,6 +18,8 @@ from server.answers import clip, plural, seconds, tell
 from server.desk import DeskContext, desk
 from server.schemas import Call, MetricsAnswer, Name, Scope
 
+SHOWN_PATH = 20
+"""Tasks of the critical path that are named; how many there are is told."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _WINDOW = re.compile(r"(\d{1,6})([smhd])")
 
@@ -61,10 +63,13 @@ async def _of_one(ctx: DeskContext, orchestration_id: str, window: str) -> CallT
         raise InvalidArgumentError("window", window, "scope=server beside it", "Leave it out.")
     result = await desk(ctx).orchestrator.load_result(orchestration_id)
     metrics: JsonObject = dict(result["performance_metrics"])
+    path = result["performance_metrics"].get("critical_path", [])
+    if len(path) > SHOWN_PATH:
+        metrics |= {"critical_path": path[:SHOWN_PATH], "critical_path_tasks": len(path)}
     makespan = result["performance_metrics"].get("makespan_seconds")
     took = f" in {seconds(makespan)}" if makespan else ""
     answer = MetricsAnswer(
-        message=f"{orchestration_id} is {result['state']}: {metrics['tasks_completed']} of "
+        message=f"{orchestration_id} is {result['state']}: {metrics['tasks_completed']:,} of "
         f"{plural(result['total_tasks'], 'task')} completed{took}.",
         scope="orchestration",
         orchestration_id=orchestration_id,
@@ -107,6 +112,8 @@ def _lines(metrics: Mapping[str, Any]) -> list[str]:
         if isinstance(value, Mapping):
             inner = ", ".join(f"{key} {_number(number)}" for key, number in value.items() if number)
             lines.append(clip(f"{name}: {inner or 'none'}"))
+        elif isinstance(value, list):
+            lines.append(clip(f"{name}: {', '.join(map(str, value)) or 'none'}"))
         else:
             lines.append(f"{name}: {_number(value)}")
     return lines

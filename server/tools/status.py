@@ -323,9 +323,12 @@ def _event_view(recorded: Recorded) -> EventView:
 async def _graph(
     orchestrator: AdvancedTaskOrchestrator, answer: StatusAnswer, orchestration_id: str
 ) -> CallToolResult:
-    lines = to_mermaid(await orchestrator.load_dag(orchestration_id)).splitlines()
+    graph = to_mermaid(await orchestrator.load_dag(orchestration_id))
+    lines = [printable(line) for line in graph.splitlines()]
     rest = graph_uri(orchestration_id)
     kept = cut_lines(lines, LIST_BUDGET, rest)
+    while json_size("\n".join(kept)) > LIST_BUDGET * 5 // 4:  # quotes and escapes take twice their room
+        kept = cut_lines(lines, sum(map(len, kept)) // 2, rest)
     answer.graph = "\n".join(kept)
     answer.errors = answer.running = None
     _turn(answer, "graph")

@@ -315,3 +315,50 @@ async def test_the_end_of_a_long_reason_is_told_with_the_task(connect: Connect) 
     assert "\n| and this is why" in text_of(one)
     assert one.structured_content["tasks"][0]["error"].endswith("and this is why")
     assert len(text_of(one)) <= LONG
+
+
+async def test_the_metrics_of_a_long_chain_are_told_within_the_limit(connect: Connect) -> None:
+    """The critical path is the whole chain: its beginning is named, its length told, the other figures are there."""
+    tasks = [
+        {
+            "task_id": f"step-{n}",
+            "tool": "add",
+            "arguments": {"a": n, "b": 0},
+            "depends_on": [f"step-{n - 1}"] if n else [],
+        }
+        for n in range(800)
+    ]
+
+    async with connect() as client:
+        with anyio.fail_after(20):
+            await client.call_tool(
+                "execute_dag", {"dag": {"dag_id": "chain", "tasks": tasks}, "wait_seconds": 20}
+            )
+        result = await client.call_tool("get_metrics", {"scope": "orchestration", "id": "chain-1"})
+
+    metrics = result.structured_content["metrics"]
+    assert len(json.dumps(result.structured_content)) <= LONG
+    assert metrics["critical_path"] == [f"step-{n}" for n in range(20)]
+    assert metrics["critical_path_tasks"] == 800
+    assert "\nparallel_efficiency: " in text_of(result)
+
+
+async def test_a_graph_of_odd_descriptions_stays_within_the_limit(connect: Connect) -> None:
+    """What needs escapes in JSON takes more room there than in the text."""
+    tasks = [
+        {"task_id": f"t{n}", "tool": "add", "arguments": {"a": n, "b": 0}, "description": "\x01" * 900}
+        for n in range(300)
+    ]
+
+    async with connect() as client:
+        with anyio.fail_after(20):
+            await client.call_tool(
+                "execute_dag", {"dag": {"dag_id": "odd", "tasks": tasks}, "wait_seconds": 20}
+            )
+        result = await client.call_tool(
+            "get_orchestration_status", {"orchestration_id": "odd-1", "view": "graph"}
+        )
+
+    assert len(json.dumps(result.structured_content)) <= LONG
+    assert len(text_of(result)) <= LONG
+    assert "orchestration://odd-1/graph" in text_of(result)
