@@ -59,12 +59,16 @@ class Updates:
                 changed.append(output_uri(orchestration_id, task_id))
             case OrchestrationSubmitted() | OrchestrationFinished():
                 changed.append(LIST_URI)
-        self._changed.update(dict.fromkeys(changed))
-        self._something_changed.set()
+        self._note(*changed)
 
     async def follow(self, orchestrator: AdvancedTaskOrchestrator, orchestration_id: OrchestrationId) -> None:
         """Note what an orchestration changes that was taken over, and so has no listener, until it rests."""
-        seq = (await orchestrator.load_status(orchestration_id))["last_seq"]
+        status = await orchestrator.load_status(orchestration_id)
+        seq = status["last_seq"]
+        if OrchestrationStatus(status["state"]).is_terminal:
+            # It was quicker than whoever follows it, and its last events will not come again.
+            self._note(orchestration_uri(orchestration_id), graph_uri(orchestration_id), LIST_URI)
+            return
         while True:
             for recorded in await orchestrator.load_events(orchestration_id, after_seq=seq):
                 self.on_event(recorded)
@@ -78,6 +82,10 @@ class Updates:
                 orchestration_id, after_seq=seq, timeout_seconds=FOLLOW_SECONDS
             )
             await anyio.sleep(ANNOUNCE_SECONDS)
+
+    def _note(self, *uris: str) -> None:
+        self._changed.update(dict.fromkeys(uris))
+        self._something_changed.set()
 
     async def announce_forever(self) -> None:
         """Announce what changed, until cancelled."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from mcp import Client, MCPError
 from mcp.shared.subscriptions import ResourceUpdated
@@ -14,8 +15,10 @@ from mcp_types import INVALID_PARAMS, ResourceUpdatedNotification
 
 from orchestration.dag_file import parse_document
 from orchestration.factory import create_advanced_task_orchestrator
+from orchestration.orchestrator import AdvancedTaskOrchestrator
 from server import resources
 from server.app import OrchestrationServer, build_server
+from server.updates import Updates
 from server.uris import graph_uri, is_ours, orchestration_uri, output_uri
 from storage import SqliteStorage
 from tests.server.conftest import DIAMOND, WAITING, Connect, Functions, lend
@@ -224,6 +227,27 @@ async def test_what_was_taken_over_is_announced_too(functions: Functions, tmp_pa
 
     assert result.structured_content is not None
     assert result.structured_content["state"] == "completed"
+
+
+async def test_what_ended_before_it_could_be_followed_is_announced(
+    orchestrator: AdvancedTaskOrchestrator,
+) -> None:
+    """What was taken over may be quick; its end is news all the same."""
+    updates = Updates()
+    told: list[object] = []
+    updates.bus.subscribe(told.append)
+    async with orchestrator, anyio.create_task_group() as background:
+        orchestration_id = await orchestrator.submit(parse_document(DIAMOND))
+        await orchestrator.wait(orchestration_id)
+        await updates.follow(orchestrator, orchestration_id)
+        background.start_soon(updates.announce_forever)
+        with anyio.fail_after(5):
+            while len(told) < 3:
+                await anyio.lowlevel.checkpoint()
+        background.cancel_scope.cancel()
+
+    assert ResourceUpdated(uri="orchestration://list") in told
+    assert ResourceUpdated(uri=f"orchestration://{orchestration_id}") in told
 
 
 @OLDER
