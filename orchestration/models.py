@@ -143,6 +143,26 @@ def copy_json(value: Json) -> Json:
     return [copy_json(item) for item in value] if isinstance(value, list) else value
 
 
+MAX_NESTING = 100
+"""How many lists and objects may lie inside each other: JSON readers give up not far beyond."""
+
+
+def nests_too_deeply(value: object) -> bool:
+    """Return whether a value has more than `MAX_NESTING` lists and objects inside each other."""
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, list):
+                inner += item
+            elif isinstance(item, dict):
+                inner += item.values()
+        if not inner:
+            return False
+        level = inner
+    return True
+
+
 def is_unicode(text: str) -> bool:
     """Whether a text can be stored: half a surrogate pair (of a broken file name, of a JSON escape) is no Unicode."""
     return text.isascii() or _SURROGATE.search(text) is None

@@ -32,7 +32,7 @@ from orchestration.plan_store import load_plan, save_plan
 from orchestration.planning.decomposer import AdvancedTaskDecomposer
 from orchestration.planning.plan import Plan
 from orchestration.ports import Listener, Replanner, Storage
-from orchestration.submission import Submission, prepare
+from orchestration.submission import Submission, plain_context, prepare
 from orchestration.systems.registry import SystemRegistry
 from orchestration.systems.router import route
 
@@ -109,7 +109,7 @@ class AdvancedTaskOrchestrator(OrchestrationDriver):
             goal,
             tasks=tasks,
             thoughts=thoughts,
-            context=dict(context or {}),
+            context=plain_context(context or {}),
             mode=_mode(mode),
             max_tasks=max_tasks,
             allow_sentences=allow_sentences,

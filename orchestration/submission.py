@@ -22,7 +22,15 @@ from orchestration.engine.scheduler import AdaptiveTaskScheduler, SlotPool
 from orchestration.engine.state import State, replay
 from orchestration.errors import InvalidArgumentError
 from orchestration.execution.views import row_of, summary_of
-from orchestration.models import Json, OrchestrationId, OrchestrationMode, PlanId, is_unicode
+from orchestration.models import (
+    MAX_NESTING,
+    Json,
+    OrchestrationId,
+    OrchestrationMode,
+    PlanId,
+    is_unicode,
+    nests_too_deeply,
+)
 from orchestration.options import OrchestratorOptions
 from orchestration.ports import DriverIdentity, NewOrchestration
 from orchestration.systems.registry import SystemRegistry
@@ -82,7 +90,7 @@ async def prepare(
             dag.nodes[task_id] = replace(dag.nodes[task_id], tool=tool)
     dag_json = dag_to_json(dag)
     dag_sha256 = hashlib.sha256(dag_json).hexdigest()
-    context = _plain(submission.context)
+    context = plain_context(submission.context)
     submitted = OrchestrationSubmitted(
         dag_sha256=dag_sha256,
         mode=submission.mode,
@@ -136,12 +144,21 @@ def _check_names(submission: Submission) -> None:
         raise InvalidArgumentError("goal", goal, "a text of Unicode characters")
 
 
-def _plain(context: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the context as JSON, so that it is the same live and after a restart."""
+def plain_context(context: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the context as JSON, so that it is the same live and after a restart.
+
+    Raises:
+        InvalidArgumentError: JSON can't hold it, or it is nested too deeply to be read back.
+    """
+    if not isinstance(context, Mapping):
+        raise InvalidArgumentError("context", context, "an object")
     try:
         text = json.dumps(to_jsonable_python(dict(context)), allow_nan=False, ensure_ascii=False)
         plain = json.loads(text.encode("utf-8"))
     except (ValueError, TypeError, RecursionError) as exc:
         raise InvalidArgumentError("context", context, f"an object that JSON can hold ({exc})") from exc
     assert isinstance(plain, dict), "made from a mapping"
+    if nests_too_deeply(plain):
+        expected = f"at most {MAX_NESTING} lists and objects inside each other"
+        raise InvalidArgumentError("context", context, expected, "make it flatter.")
     return plain

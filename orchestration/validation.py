@@ -15,7 +15,7 @@ from dataclasses import replace
 from orchestration.dag import TaskDAG, find_cycles, sorted_prefix
 from orchestration.errors import ConditionError, InvalidDagError, Problem, ReferenceResolutionError
 from orchestration.expressions import compile_condition, has_references, references_in
-from orchestration.models import Json, TaskEdge, TaskId, TaskNode, TaskStatus
+from orchestration.models import MAX_NESTING, Json, TaskEdge, TaskId, TaskNode, TaskStatus, nests_too_deeply
 from orchestration.options import Limits
 from orchestration.problems import joined, nearest, shown
 
@@ -184,7 +184,12 @@ class _Check:
     def _json(self, path: str, value: Json) -> int:
         """Return the size of a value as JSON; report it when it has none."""
         try:
-            return len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) if value else 2
+            size = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) if value else 2
+            if not nests_too_deeply(value):
+                return size
+            self._report(
+                path, f"has more than {MAX_NESTING} lists and objects inside each other.", "Make it flatter."
+            )
         except ValueError as exc:
             what = (
                 "text that is no Unicode" if isinstance(exc, UnicodeError) else "NaN, an infinity or a circle"

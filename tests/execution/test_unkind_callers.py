@@ -221,7 +221,7 @@ async def test_a_description_that_is_no_unicode_is_refused(durable: Make) -> Non
     ("arguments", "told"),
     [
         ({"goal": BROKEN}, "goal is 'caf\\udce9'; expected a text of Unicode characters."),
-        ({"goal": "x", "context": {"a": BROKEN}}, "expected an object of JSON values"),
+        ({"goal": "x", "context": {"a": BROKEN}}, "expected an object that JSON can hold"),
         (
             {"goal": "x", "thoughts": [BROKEN]},
             "thoughts is 'caf\\udce9'; expected texts of Unicode characters.",
@@ -277,3 +277,29 @@ async def test_dags_nest_as_deep_as_the_limit_says(durable: Make) -> None:
     assert result["errors"]["a"]["message"] == (
         f"Orchestrations nest {limit + 1} deep; the limit is {limit}. Fix: run the task itself."
     )
+
+
+async def test_what_is_nested_too_deeply_to_be_read_back_is_refused(durable: Make) -> None:
+    """A context and arguments of 150 levels would be stored and never read again."""
+
+    async def work(value: Any = None) -> None: ...
+
+    deep: Any = 1
+    for _ in range(150):
+        deep = [deep]
+    orchestrator = durable({"work": work})
+    dag = TaskDAG("deep")
+    dag.add_task(TaskNode(task_id="a", tool="work"))
+    nested = TaskDAG("nested")
+    nested.add_task(TaskNode(task_id="a", tool="work", arguments={"value": deep}))
+
+    with pytest.raises(
+        InvalidArgumentError, match="expected at most 100 lists and objects inside each other"
+    ):
+        await orchestrator.execute_dag(dag, context={"deep": deep})
+    with pytest.raises(
+        InvalidArgumentError, match="expected at most 100 lists and objects inside each other"
+    ):
+        await orchestrator.decompose("Do the work", context={"deep": deep})
+    with pytest.raises(InvalidDagError, match="has more than 100 lists and objects inside each other"):
+        await orchestrator.execute_dag(nested)
