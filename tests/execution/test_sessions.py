@@ -102,7 +102,11 @@ async def test_slots_of_an_orchestration_that_was_let_go_are_used_by_the_others(
 
 async def test_a_session_is_opened_once(make: Make) -> None:
     """A second `async with` around the same object is refused; the first goes on."""
-    orchestrator = make({"quick": lambda: 1})
+
+    async def quick() -> int:  # a sync one would run on a thread, which virtual time does not wait for
+        return 1
+
+    orchestrator = make({"quick": quick})
     async with orchestrator:
         with pytest.raises(NotPossibleError, match="This orchestrator is open, so it can't be opened"):
             await orchestrator.__aenter__()
