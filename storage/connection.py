@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251  (aiosqlite is asyncio's; its cancellation must be seen here)
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiosqlite
 import anyio
@@ -30,6 +31,11 @@ from aiosqlite.core import _STOP_RUNNING_SENTINEL
 T = TypeVar("T")
 R = TypeVar("R")
 
+_OVERDUE_SECONDS = 0.005
+"""A commit takes a fraction of it, unless its thread gets no turn."""
+_TURN_SECONDS = 0.0002
+_BETWEEN_TURNS_SECONDS = 0.002
+"""A tenth of the loop's time goes to a thread that is late, however long its work really is."""
 _JOIN_SECONDS = 5.0
 """How long a thread whose connection could not be opened is waited for; it has nothing left to do."""
 
@@ -67,6 +73,7 @@ class Connection(aiosqlite.Connection):
         goes on after it.
         """
         answer = self._put(partial(work, self._conn))
+        relief = _Relief(asyncio.get_running_loop(), answer)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -78,6 +85,8 @@ class Connection(aiosqlite.Connection):
                     ):  # asyncio may cancel again, as it does at the loop's end
                         await asyncio.wait([done])
             raise
+        finally:
+            relief.end()
 
     def _put(self, work: Callable[[], R]) -> asyncio.Future[R]:
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
@@ -99,6 +108,28 @@ class Connection(aiosqlite.Connection):
             return _STOP_RUNNING_SENTINEL
 
         self._tx.put_nowait((None, close))
+
+
+class _Relief:
+    """Gives the connection's thread its turns while its answer is overdue.
+
+    An event loop that never idles takes the interpreter's lock back before a waiting thread wakes up, and the thread
+    needs it again after every statement: a commit could take minutes. Sleeping for a moment hands the lock over.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[Any]) -> None:
+        self._loop = loop
+        self._answer = answer
+        self._handle = loop.call_later(_OVERDUE_SECONDS, self._give_way)
+
+    def _give_way(self) -> None:
+        if not self._answer.done():
+            time.sleep(_TURN_SECONDS)
+            self._handle = self._loop.call_later(_BETWEEN_TURNS_SECONDS, self._give_way)
+
+    def end(self) -> None:
+        """Stop giving way."""
+        self._handle.cancel()
 
 
 def _nothing() -> None:

@@ -172,6 +172,7 @@ async def test_computing_threads_and_a_busy_loop_do_not_starve_the_journal(tmp_p
             sum(range(20_000))
             await anyio.lowlevel.checkpoint()
 
+    await orchestrator.storage.open()
     async with anyio.create_task_group() as group:
         group.start_soon(spin)
         with anyio.fail_after(60):
