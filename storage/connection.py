@@ -10,6 +10,8 @@ dependency's version is bounded and `tests/storage/test_connection.py` pins each
 - a connection that is dropped open closes quietly on its own thread instead of warning;
 - a cancelled call is seen to its end first, so no transaction is under way after it and no result is
   delivered to an event loop that was closed meanwhile.
+
+While an answer is overdue the event loop gives way to the thread; see `_Relief`.
 """
 
 from __future__ import annotations
