@@ -33,12 +33,21 @@ class TaskDAG:
         dag_id: Speaking name; orchestrations of it are called `dag_id-N`.
         goal: What the whole is for.
         metadata: Free for the caller; kept and exported.
+        timeout_seconds: Time limit of the whole run; the orchestrator's default when absent.
     """
 
-    def __init__(self, dag_id: str, goal: str = "", *, metadata: JsonObject | None = None) -> None:
+    def __init__(
+        self,
+        dag_id: str,
+        goal: str = "",
+        *,
+        metadata: JsonObject | None = None,
+        timeout_seconds: float | None = None,
+    ) -> None:
         self.dag_id = dag_id
         self.goal = goal
         self.metadata: JsonObject = dict(metadata or {})
+        self.timeout_seconds = timeout_seconds
         self.nodes: dict[TaskId, TaskNode] = {}
         self.edges: list[TaskEdge] = []
 
@@ -48,10 +57,11 @@ class TaskDAG:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskDAG):
             return NotImplemented
-        return (self.dag_id, self.goal, self.metadata, self.nodes, self.edges) == (
+        return (self.dag_id, self.goal, self.metadata, self.timeout_seconds, self.nodes, self.edges) == (
             other.dag_id,
             other.goal,
             other.metadata,
+            other.timeout_seconds,
             other.nodes,
             other.edges,
         )
@@ -74,7 +84,7 @@ class TaskDAG:
 
     def copy(self) -> TaskDAG:
         """Return a copy that shares only the frozen tasks and edges."""
-        twin = TaskDAG(self.dag_id, self.goal, metadata=self.metadata)
+        twin = TaskDAG(self.dag_id, self.goal, metadata=self.metadata, timeout_seconds=self.timeout_seconds)
         twin.nodes = dict(self.nodes)
         twin.edges = list(self.edges)
         return twin

@@ -28,7 +28,7 @@ from orchestration.options import Limits
 from orchestration.problems import problems_in, shown, unknown_key
 from orchestration.validation import edge_path, validate
 
-DOCUMENT_KEYS = ("dag_id", "goal", "defaults", "tasks", "edges", "metadata")
+DOCUMENT_KEYS = ("dag_id", "goal", "timeout_seconds", "defaults", "tasks", "edges", "metadata")
 TASK_KEYS = (*(field.name for field in dataclasses.fields(TaskNode)), "depends_on")
 EDGE_KEYS = tuple(field.name for field in dataclasses.fields(TaskEdge))
 DEFAULTABLE_KEYS = (
@@ -41,6 +41,9 @@ DEFAULTABLE_KEYS = (
     "max_retries",
     "backoff_factor",
     "timeout_seconds",
+    "heartbeat_timeout_seconds",
+    "idempotent",
+    "cache",
     "cost",
 )
 """Task fields that `defaults` may fill for every task that does not give them itself."""
@@ -91,7 +94,12 @@ def parse_document(document: Mapping[str, Any], limits: Limits = _DEFAULT_LIMITS
 def dag_from_json(data: bytes) -> TaskDAG:
     """Read a DAG that `dag_to_json` wrote, without asking again whether it is sound."""
     document = json.loads(data)
-    dag = TaskDAG(document["dag_id"], document.get("goal", ""), metadata=document.get("metadata"))
+    dag = TaskDAG(
+        document["dag_id"],
+        document.get("goal", ""),
+        metadata=document.get("metadata"),
+        timeout_seconds=document.get("timeout_seconds"),
+    )
     for task in document["tasks"]:
         upstreams = task.pop("depends_on", ())
         node = TaskNode(**task)
@@ -151,6 +159,7 @@ class _Reader:
             self._text(document, "dag_id", required=True),
             self._text(document, "goal"),
             metadata=self._mapping(document, "metadata"),
+            timeout_seconds=document.get("timeout_seconds"),
         )
         defaults = self._defaults(self._mapping(document, "defaults"))
         short = self._tasks(dag, self._list(document, "tasks", required=True), defaults)
@@ -376,6 +385,8 @@ def dag_to_document(dag: TaskDAG) -> JsonObject:
     document: JsonObject = {"dag_id": dag.dag_id}
     if dag.goal:
         document["goal"] = dag.goal
+    if dag.timeout_seconds is not None:
+        document["timeout_seconds"] = _value(dag.timeout_seconds)
     document["tasks"] = [_task_document(node, short.get(task_id)) for task_id, node in dag.nodes.items()]
     if taken < len(dag.edges):
         document["edges"] = [_fields(edge, _EDGE_DEFAULTS) for edge in dag.edges[taken:]]
@@ -436,4 +447,6 @@ def _value(value: Any) -> Any:
         return value.value
     if type(value) is float and value.is_integer() and abs(value) < 1e15:
         return int(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _fields(value, _defaults_of(type(value)))
     return value

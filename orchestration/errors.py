@@ -10,10 +10,11 @@ May import: stdlib.
         PlanNotFoundError  NoFittingPlanError(.example)
       StateError             the state forbids it: look first
         OrchestrationNotFoundError  TaskNotFoundError  NotPossibleError  OrchestrationInterruptedError
+        RefusedByDriverError  ControlPendingError
         InvalidTransitionError(.story)
         IdempotencyConflictError  NestedOrchestrationError
       LeaseError             someone else owns it: stop
-        LeaseHeldError  StaleFencingTokenError
+        LeaseHeldError  StaleFencingTokenError  LeaseLostError
       AttemptError           one attempt of one task went wrong: the task's retry policy decides
         AttemptFailedError  AttemptTimeoutError  AttemptCancelledError  SystemUnavailableError
       StorageError           the durable state can't be read or written
@@ -300,6 +301,35 @@ class OrchestrationInterruptedError(StateError):
         return f"Orchestration {self.orchestration_id!r} was interrupted before it ended. Fix: resume it."
 
 
+class RefusedByDriverError(StateError):
+    """Whoever drives the orchestration refused a request; `code` and words are the driver's."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ControlPendingError(StateError):
+    """A request is stored, and the driver has not carried it out yet."""
+
+    code = "control_pending"
+    retryable = True
+
+    def __init__(self, orchestration_id: str, driver: str, waited_seconds: float) -> None:
+        super().__init__(orchestration_id, driver, waited_seconds)
+        self.orchestration_id, self.driver, self.waited_seconds = orchestration_id, driver, waited_seconds
+
+    def __str__(self) -> str:
+        return (
+            f"The request for {self.orchestration_id!r} is stored, but {self.driver}, which drives it, has not carried "
+            f"it out within {self.waited_seconds:g} s. It will be, by that process or by the one that takes over. "
+            "Fix: look at its status in a while."
+        )
+
+
 class InvalidTransitionError(StateError):
     """The engine was about to make a move its transition table forbids; a bug. `story` holds what led there."""
 
@@ -393,6 +423,23 @@ class StaleFencingTokenError(LeaseError):
         )
 
 
+class LeaseLostError(LeaseError):
+    """This process was silent for so long that another one took over; it has ended its attempts."""
+
+    code = "lease_lost"
+
+    def __init__(self, orchestration_id: str) -> None:
+        super().__init__(orchestration_id)
+        self.orchestration_id = orchestration_id
+
+    def __str__(self) -> str:
+        return (
+            f"Another process took over {self.orchestration_id!r} while this one was silent (suspended, or stuck). The "
+            "attempts that ran here were ended and what they would have reported is discarded; work that they began "
+            "outside may overlap with theirs. Fix: nothing; its status says who drives it now."
+        )
+
+
 # --- One attempt went wrong ---------------------------------------------------------------------------------------
 
 
@@ -400,6 +447,8 @@ class AttemptError(OrchestrationError):
     """One attempt of a task went wrong; the task's retry policy decides what follows."""
 
     code = "attempt_error"
+    effect_open: bool = False
+    """Whether the effect may have happened all the same: a system's definite answer says False."""
 
 
 class AttemptFailedError(AttemptError):
@@ -410,6 +459,7 @@ class AttemptFailedError(AttemptError):
         code: Stable, for programs.
         retryable: Whether repeating can help.
         retry_after_seconds: The least wait the system asked for.
+        effect_open: Whether the effect may have happened all the same.
     """
 
     code = "task_failed"
@@ -420,12 +470,14 @@ class AttemptFailedError(AttemptError):
         code: str = "task_failed",
         retryable: bool = True,
         retry_after_seconds: float | None = None,
+        effect_open: bool = False,
     ) -> None:
-        super().__init__(message, code, retryable, retry_after_seconds)
+        super().__init__(message, code, retryable, retry_after_seconds, effect_open)
         self.message = message
         self.code = code
         self.retryable = retryable
         self.retry_after_seconds = retry_after_seconds
+        self.effect_open = effect_open
 
     def __str__(self) -> str:
         return self.message
@@ -436,23 +488,31 @@ class AttemptTimeoutError(AttemptError):
 
     code = "timeout"
     retryable = True
+    effect_open = True
 
 
 class AttemptCancelledError(AttemptError):
     """The attempt was cancelled before it ended."""
 
     code = "cancelled"
+    effect_open = True
 
 
 class SystemUnavailableError(AttemptError):
-    """The system can't be reached now; repeating may help."""
+    """The system can't be reached now; repeating may help.
+
+    Args:
+        system: Its name.
+        reason: Why not.
+        effect_open: Whether it was reached and lost again before it answered.
+    """
 
     code = "system_unavailable"
     retryable = True
 
-    def __init__(self, system: str, reason: str) -> None:
-        super().__init__(system, reason)
-        self.system, self.reason = system, reason
+    def __init__(self, system: str, reason: str, effect_open: bool = False) -> None:
+        super().__init__(system, reason, effect_open)
+        self.system, self.reason, self.effect_open = system, reason, effect_open
 
     def __str__(self) -> str:
         return f"System {self.system!r} can't be reached: {self.reason}"

@@ -18,6 +18,7 @@ _COLOURS: Mapping[TaskStatus, tuple[str, str]] = {
     TaskStatus.READY: ("#e7f5ff", "#1c7ed6"),
     TaskStatus.RUNNING: ("#74c0fc", "#1864ab"),
     TaskStatus.RETRYING: ("#fff3bf", "#f08c00"),
+    TaskStatus.UNKNOWN: ("#ffec99", "#e8590c"),
     TaskStatus.REPLANNING: ("#ffe8cc", "#e8590c"),
     TaskStatus.PAUSED: ("#e9ecef", "#495057"),
     TaskStatus.COMPLETED: ("#b2f2bb", "#2b8a3e"),

@@ -33,13 +33,10 @@ AUTO = "auto"
 NOT_YET_AVAILABLE: Mapping[str, str] = {
     "acceptance": "a check that must hold before a result counts",
     "approval": "a person's agreement before the task runs",
-    "cache": "reuse of an earlier result",
     "deadline_seconds": "a deadline for one task",
     "fallback": "another task in place of a failed one",
     "foreach": "one task per item of an upstream list",
-    "idempotent": "tasks that must not run twice",
     "user_weight": "a weight in the ranking formula",
-    "verify": "a question whether an interrupted effect happened",
 }
 """Task fields of the file format that nothing honours yet, each with what it will mean."""
 
@@ -86,6 +83,8 @@ class TaskStatus(StrEnum):
     """An attempt is under way."""
     RETRYING = "retrying"
     """Waits for its back-off."""
+    UNKNOWN = "unknown"
+    """An attempt that must not be repeated ended without an answer: a person, an agent or `verify` decides."""
     REPLANNING = "replanning"
     """Out of attempts; an alternative plan is being made."""
     PAUSED = "paused"
@@ -209,6 +208,32 @@ PositiveSeconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
+class CachePolicy:
+    """For how long a task's output may serve other tasks that do exactly the same."""
+
+    ttl_seconds: PositiveSeconds
+    """Age up to which an output is used again."""
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Verification:
+    """The question that is asked before anybody decides about an attempt nobody knows the end of: did it happen?
+
+    The tool answers `done`, `not_done` or `unclear`: as text, or as an object `{"status": …, "output": …}` whose output
+    becomes the task's. Anything else, a failure included, counts as `unclear`.
+    """
+
+    tool: Annotated[str, Field(min_length=1, max_length=200)]
+    """What to ask; must not change anything."""
+    arguments: dict[str, JsonValue] = field(default_factory=dict)
+    """Its arguments; `${task.path}` as in the task's own."""
+    system_preference: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """Where to ask; the task's own system when absent."""
+    timeout_seconds: PositiveSeconds = 60.0
+    """Longest wait for the answer."""
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class TaskNode:
     """One task: what is to be done, where, how urgent it is and what it may cost.
 
@@ -244,6 +269,14 @@ class TaskNode:
     """Growth of the longest wait from retry to retry; the orchestrator's default when absent."""
     timeout_seconds: PositiveSeconds | None = None
     """Time limit of one attempt; the orchestrator's default when absent."""
+    heartbeat_timeout_seconds: PositiveSeconds | None = None
+    """Longest silence of a running attempt; a sign of life (`heartbeat()`, progress, a line of output) renews it."""
+    idempotent: bool = True
+    """False: an attempt nobody knows the end of is never repeated on its own; the task becomes `unknown`."""
+    verify: Verification | None = None
+    """Asked first, when a task that is not idempotent has become `unknown`."""
+    cache: CachePolicy | None = None
+    """Use the output of an equal task again; never together with `idempotent: false`."""
     cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Expected cost of one attempt, in a unit of the caller's choice; summed up by `simulate`."""
     metadata: dict[str, JsonValue] = field(default_factory=dict)
@@ -285,3 +318,5 @@ class ErrorRecord:
     """Where it failed; None when the task never ran."""
     retry_after_seconds: float | None = None
     """The least wait before another attempt that the system asked for."""
+    effect_open: bool = False
+    """Whether the effect may have happened all the same: the end came without the system's definite answer."""

@@ -51,6 +51,18 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class RetentionOptions:
+    """How long what has ended is kept; None means for ever."""
+
+    compact_after_seconds: Seconds | None = 24 * 3600.0
+    """Age since its end at which an orchestration's journal is compressed; it stays readable."""
+    remove_after_seconds: Seconds | None = 30 * 24 * 3600.0
+    """Age since its end at which an orchestration is removed, with its outputs; and age of unused plans."""
+    keep_finished: Annotated[int, Field(ge=0)] | None = 10_000
+    """Most ended orchestrations that are kept; the longest ended go first."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class OrchestratorOptions:
     """Everything that shapes how an orchestrator runs."""
 
@@ -69,6 +81,13 @@ class OrchestratorOptions:
     backoff_factor: Annotated[float, Field(ge=1, le=100)] = 2.0
     cancel_grace_seconds: Seconds = 10.0
     """How long an attempt may take to stop before it is abandoned."""
+    orchestration_timeout_seconds: PositiveSeconds | None = None
+    """Time limit of a whole orchestration, for DAGs that name none."""
+    lease_seconds: Annotated[float, Field(ge=0.3, le=3600)] = 15.0
+    """How long a driver may be silent before others take over what it drives."""
+    control_wait_seconds: Seconds = 10.0
+    """How long a request to another process's orchestration is waited for; it stays stored after that."""
+    retention: RetentionOptions = RetentionOptions()
     enable_parallel_execution: bool = True
     """False: one task at a time."""
     enable_adaptive_scheduling: bool = True

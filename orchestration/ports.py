@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from orchestration.clock import Clock
 from orchestration.dag import TaskDAG
 from orchestration.engine.events import Event, Recorded
+from orchestration.engine.inputs import DecisionKind
 from orchestration.models import (
     ErrorRecord,
     Json,
@@ -30,18 +33,29 @@ from orchestration.models import (
 
 __all__ = [
     "AttemptRequest",
+    "CacheEntry",
+    "CachedResult",
     "Clock",
     "Commit",
+    "ControlAction",
+    "ControlAnswer",
+    "ControlRequest",
     "Created",
     "DriverIdentity",
+    "DriverView",
     "Health",
     "Lease",
+    "Needs",
     "NewOrchestration",
     "NewPlan",
     "OrchestrationRecord",
     "OrchestrationTotals",
+    "PendingControl",
     "PlanRecord",
     "Replanner",
+    "Retained",
+    "Retention",
+    "ReusedOutput",
     "Storage",
     "StoredOutput",
     "Summary",
@@ -70,6 +84,19 @@ class DriverIdentity:
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverView:
+    """A driver as others see it in storage."""
+
+    identity: DriverIdentity
+    beats: int
+    """Heartbeats counted so far; a driver whose count stands still for a lease length has lost its leases."""
+    lease_seconds: float
+    """How long its leases last without a heartbeat."""
+    beat_at_us: int
+    """Its own wall time at its latest heartbeat; for people only, clocks of machines differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +134,8 @@ class Summary:
     remaining_seconds: float | None = None
     """Estimate of the time still needed; None when nothing is known, 0 when ended."""
     cost: float = 0.0
+    reason: str = ""
+    """Why it is, or was, cancelled, in the words of whoever asked, or that its time was over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +175,119 @@ class StoredOutput:
     """False: stored once among the artifacts, by hash, and only named here."""
 
 
+Needs = Mapping[str, Mapping[str, str]]
+"""What an orchestration needs to run: system → tool (`""` where it names none) → fingerprint of its configuration."""
+
+
+class ControlAction(StrEnum):
+    """What a person or an agent may ask of an orchestration."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+    RETRY = "retry"
+    DECIDE = "decide"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlRequest:
+    """A request to whoever drives an orchestration."""
+
+    action: ControlAction
+    task_ids: tuple[TaskId, ...] = ()
+    """RETRY: the tasks, all failed ones when empty. DECIDE: exactly one."""
+    decision: DecisionKind | None = None
+    """With DECIDE."""
+    output: Json = None
+    """With the decision `done`: the task's output."""
+    reason: str = ""
+    by: str = "person"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingControl:
+    """A request nobody has answered yet."""
+
+    control_id: int
+    """Grows with each request."""
+    orchestration_id: OrchestrationId
+    request: ControlRequest
+    sent_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlAnswer:
+    """What became of a request; stored in the transaction that holds what it led to."""
+
+    control_id: int
+    is_done: bool
+    """False: refused, and nothing was changed."""
+    code: str = ""
+    """Of the refusal."""
+    message: str = ""
+    """The refusal's own words."""
+    task_ids: tuple[TaskId, ...] = ()
+    """RETRY: the tasks that are pending again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheEntry:
+    """A completed task's output on its way into the cache."""
+
+    key: str
+    """SHA-256 over system, tool, resolved arguments and inputs, in hexadecimal."""
+    task_id: TaskId
+    """The task of the same commit whose output it is."""
+    stored_at_us: int
+    expires_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedResult:
+    """An output found in the cache."""
+
+    text: bytes
+    """As JSON in UTF-8."""
+    sha256: str
+    source: str
+    """Whose output it is: `orchestration:task`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReusedOutput:
+    """An output that a new orchestration takes over from an earlier one."""
+
+    task_id: TaskId
+    from_orchestration: OrchestrationId
+    from_task: TaskId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long what has ended is kept; None means for ever."""
+
+    compact_after_seconds: float | None
+    """Age since its end at which an orchestration's journal is compressed; it stays readable."""
+    remove_after_seconds: float | None
+    """Age since its end at which an orchestration is removed with everything of it; and age of unused plans."""
+    keep_finished: int | None
+    """Most ended orchestrations that are kept; the longest ended go first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retained:
+    """What one round of housekeeping did."""
+
+    compacted: int = 0
+    """Orchestrations whose journal was compressed."""
+    removed: int = 0
+    """Orchestrations that were removed."""
+    plans_removed: int = 0
+    cache_entries_removed: int = 0
+    is_finished: bool = True
+    """False: there is more to do; another round goes on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewOrchestration:
     """An orchestration about to be created."""
@@ -168,6 +310,9 @@ class NewOrchestration:
     holder: DriverIdentity
     first_events: Sequence[Event]
     """The journal's first entries; recorded at `created_at_us` with seq 1, 2, …"""
+    needs: Needs = field(default_factory=dict)
+    reused: Sequence[ReusedOutput] = ()
+    """Outputs to be copied from earlier orchestrations, within the same transaction."""
     tasks: Sequence[TaskRow]
     summary: Summary
 
@@ -188,6 +333,9 @@ class OrchestrationRecord:
     last_seq: int
     holder: DriverIdentity | None
     """Who drives it, as last recorded; None when nobody does. Whether that process lives is the reader's to judge."""
+    driver: DriverView | None = None
+    """What its driver told of itself; None when nobody drives it, or the driver never gave a heartbeat."""
+    needs: Needs = field(default_factory=dict)
     token: int
     summary: Summary
 
@@ -212,6 +360,12 @@ class Commit:
     """Every task the events touched, as it stands after them; new tasks are added."""
     outputs: Sequence[StoredOutput]
     summary: Summary
+    cached: Sequence[CacheEntry] = ()
+    """Outputs of this commit that equal tasks may use again; one under a known key replaces it."""
+    answers: Sequence[ControlAnswer] = ()
+    """What became of requests; one that was withdrawn or answered already is passed over."""
+    is_critical: bool = False
+    """Whether the batch must survive a power cut: committed with synchronous=FULL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,7 +447,7 @@ class Storage(Protocol):
 
     @property
     def is_durable(self) -> bool:
-        """Whether the state outlives the process."""
+        """Whether the state outlives the process, and other processes see it."""
         ...
 
     async def open(self) -> None:
@@ -338,11 +492,12 @@ class Storage(Protocol):
         self,
         orchestration_id: OrchestrationId,
         holder: DriverIdentity,
-        is_gone: Callable[[DriverIdentity], bool],
+        is_gone: Callable[[DriverIdentity, DriverView | None], bool],
     ) -> Lease:
         """Take the lease, with a token one higher than any before.
 
-        Granted when nobody holds it, when `holder` itself does, or when `is_gone(present holder)`.
+        Granted when nobody holds it, when `holder` itself does, or when `is_gone(present holder, its heartbeats)`; the
+        question is asked, and the lease taken, in one transaction.
 
         Raises:
             OrchestrationNotFoundError: There is no such orchestration.
@@ -354,8 +509,61 @@ class Storage(Protocol):
         """Give the lease back; nothing happens when its token is no longer current."""
         ...
 
+    async def renew_leases(
+        self, holder: DriverIdentity, leases: Sequence[Lease], *, lease_seconds: float, now_us: int
+    ) -> list[OrchestrationId]:
+        """Count one heartbeat of `holder`, and return those of `leases` whose token is no longer current."""
+        ...
+
+    async def retire_driver(self, holder: DriverIdentity) -> None:
+        """Forget a driver that has ended in order: its heartbeats are no longer counted."""
+        ...
+
+    async def list_unfinished(self) -> list[OrchestrationRecord]:
+        """Return the record of every orchestration that has not ended, oldest first."""
+        ...
+
+    async def change_count(self) -> int:
+        """Return a number that differs from the one before whenever another process has changed the state since.
+
+        Cheap, whatever the size of the state: it may be asked several times a second.
+        """
+        ...
+
+    # Control of what another process drives
+
+    async def send_control(
+        self, orchestration_id: OrchestrationId, request: ControlRequest, *, sent_at_us: int
+    ) -> int:
+        """Store a request for whoever drives an orchestration, and return its id; it survives a power cut.
+
+        Raises:
+            OrchestrationNotFoundError: There is no such orchestration.
+        """
+        ...
+
+    async def pending_controls(self) -> list[PendingControl]:
+        """Return every request nobody has answered, oldest first."""
+        ...
+
+    async def load_control_answer(self, control_id: int) -> ControlAnswer | None:
+        """Return what became of a request; None while nobody has answered it, or when there is none."""
+        ...
+
+    async def withdraw_control(self, control_id: int) -> bool:
+        """Take a request back; False when it was answered already, and then nothing happens."""
+        ...
+
+    # Results used again
+
+    async def load_cached(self, key: str, *, now_us: int) -> CachedResult | None:
+        """Return the output stored under a cache key; None when there is none, or it has expired by `now_us`."""
+        ...
+
     async def append(self, commits: Sequence[Commit]) -> None:
         """Store everything in `commits` as one transaction, in order; the only way an orchestration advances.
+
+        A commit may have no events: answers alone are stored under the same check of its token.
 
         Raises:
             StaleFencingTokenError: A commit's token is not current; nothing at all was stored.
@@ -420,6 +628,27 @@ class Storage(Protocol):
         """Return sums over all orchestrations created at or after `since_us`."""
         ...
 
+    # Housekeeping
+
+    async def retain(self, retention: Retention, *, now_us: int) -> Retained:
+        """Do one bounded round of housekeeping, in short transactions: compress, remove, let expired results go.
+
+        Only what has ended and whose lease nobody holds is touched. A compressed journal reads as before. What is
+        removed is as if it had never been, but for its id, which is not given again; documents and outputs go with the
+        last orchestration, plan or cache entry that names them.
+        """
+        ...
+
+    async def backup(self, path: Path) -> int:
+        """Write a consistent copy of the state, as of one moment, into a new file, and return its size in bytes.
+
+        Others may go on writing meanwhile.
+
+        Raises:
+            StorageUnavailableError: The file exists already or can't be written, or this storage can't be copied.
+        """
+        ...
+
 
 # --- Systems ------------------------------------------------------------------------------------------------------
 
@@ -464,6 +693,10 @@ class AttemptRequest:
     """The task's own `system_preference`: a controller may serve several names."""
     timeout_seconds: float | None = None
     """The limit the engine enforces from outside; for systems that can pass one on."""
+    driver: str = ""
+    """Instance of the driver that runs it: what a dead driver left running is found by it."""
+    heartbeat: Callable[[], None] = lambda: None
+    """To be called when the work gives a sign of life; cheap, from any thread."""
 
     @property
     def attempt_id(self) -> str:

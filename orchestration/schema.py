@@ -55,6 +55,11 @@ def dag_json_schema() -> dict[str, Any]:
                 "description": "Speaking name; orchestrations of it are called `dag_id-N`.",
             },
             "goal": {"type": ["string", "null"], "description": "What the whole is for."},
+            "timeout_seconds": {
+                "type": ["number", "null"],
+                "exclusiveMinimum": 0,
+                "description": "Time limit of the whole; what has not ended by then is cancelled, and it ends failed.",
+            },
             "defaults": _nullable_object(
                 "Fields for every task that does not give them itself.",
                 properties=defaults,

@@ -117,6 +117,12 @@ class _Check:
                 f"is {shown(dag_id)}; expected 1 to {_MAX_DAG_ID_CHARS} printable characters.",
                 "Write a short speaking name, like nightly-report.",
             )
+        limit = self.dag.timeout_seconds
+        is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+        if limit is not None and not (is_number and 0 < limit < float("inf")):
+            self._report(
+                "timeout_seconds", f"is {shown(limit)}; expected a number of seconds greater than 0."
+            )
         self._json("goal", self.dag.goal)
         self._json("metadata", self.dag.metadata)
 
@@ -168,6 +174,8 @@ class _Check:
             self._json(f"{path}.description", node.description)
         if node.metadata:
             self._json(f"{path}.metadata", node.metadata)
+        if node.verify is not None or node.cache is not None:
+            self._once(path, node)
         if not node.arguments:
             return
         size = self._json(f"{path}.arguments", node.arguments)
@@ -180,6 +188,27 @@ class _Check:
         if has_references(node.arguments):
             for place, text in _texts(node.arguments, f"{path}.arguments"):
                 self._references(task_id, place, text)
+
+    def _once(self, path: str, node: TaskNode) -> None:
+        """Check what depends on whether a task may be repeated."""
+        if node.cache is not None and not node.idempotent:
+            self._report(
+                f"{path}.cache",
+                "is set together with `idempotent: false`: a cached result would stand for an effect that never came.",
+                "Remove one of the two.",
+            )
+        if node.verify is None:
+            return
+        if node.idempotent:
+            self._report(
+                f"{path}.verify",
+                "is set, but the task is idempotent: it is simply run again, and nobody would ask.",
+                "Add `idempotent: false`, or remove `verify`.",
+            )
+        place = f"{path}.verify.arguments"
+        self._json(place, node.verify.arguments)
+        for found, text in _texts(node.verify.arguments, place):
+            self._references(node.task_id, found, text)
 
     def _json(self, path: str, value: Json) -> int:
         """Return the size of a value as JSON; report it when it has none."""

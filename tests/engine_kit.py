@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from orchestration.dag import TaskDAG
 from orchestration.engine.effects import Effect, RequestAlternative, StartAttempt
@@ -16,9 +16,14 @@ from orchestration.engine.engine import Decision, Engine, EngineOptions
 from orchestration.engine.events import AttemptStarted, Event, OrchestrationSubmitted, Recorded
 from orchestration.engine.inputs import (
     AlternativeFound,
+    CacheAnswer,
     Cancel,
     DeadlineReached,
+    Decide,
+    DecisionKind,
+    Heartbeat,
     Input,
+    Interrupt,
     NoAlternative,
     OutputRef,
     Pause,
@@ -26,11 +31,14 @@ from orchestration.engine.inputs import (
     ReportFailure,
     ReportSuccess,
     Resume,
+    Retry,
     TakeOver,
     TaskDefaults,
+    VerifyAnswer,
 )
 from orchestration.engine.scheduler import AdaptiveTaskScheduler, SlotPool
-from orchestration.engine.state import State, TaskState, replay
+from orchestration.engine.state import State, replay
+from orchestration.engine.task_state import TaskState
 from orchestration.models import (
     ErrorRecord,
     Json,
@@ -50,7 +58,7 @@ SECOND = 1_000_000
 START = 1_000 * SECOND
 """When tests begin, in microseconds since the epoch."""
 
-_NOT_STATE = {"dag", "newly_ready", "newly_dead", "touched", "_story"}
+_NOT_STATE = {"dag", "newly_ready", "newly_dead", "touched", "held", "_story"}
 """Attributes of a state that are no part of the fold, or are its input."""
 
 
@@ -86,6 +94,7 @@ def submitted(
     defaults: TaskDefaults | None = None,
     context: JsonObject | None = None,
     can_replan: bool = False,
+    timeout_seconds: float | None = None,
     at_us: int = START,
 ) -> Recorded:
     """Return the first entry of an orchestration's journal."""
@@ -96,6 +105,7 @@ def submitted(
         routes=dict.fromkeys(dag.nodes, "here"),
         defaults=defaults or TaskDefaults(timeout_seconds=None),
         can_replan=can_replan,
+        timeout_seconds=timeout_seconds,
     )
     return Recorded(orchestration_id=orchestration_id, seq=1, at_us=at_us, event=event)
 
@@ -190,6 +200,7 @@ class Bench:
         attempt: int | None = None,
         retry_after_seconds: float | None = None,
         code: str = "broken",
+        effect_open: bool = False,
     ) -> Decision:
         number = self.task(task_id).attempt if attempt is None else attempt
         error = ErrorRecord(
@@ -199,6 +210,7 @@ class Bench:
             attempt=number,
             system="here",
             retry_after_seconds=retry_after_seconds,
+            effect_open=effect_open,
         )
         return self.tell(
             ReportFailure(
@@ -231,6 +243,70 @@ class Bench:
 
     def refuse(self, task_id: TaskId, reason: str = "nobody knows one") -> Decision:
         return self.tell(NoAlternative(orchestration_id=self.id, task_id=task_id, reason=reason))
+
+    def retry(self, *task_ids: TaskId, reason: str = "") -> Decision:
+        return self.tell(Retry(orchestration_id=self.id, task_ids=task_ids, reason=reason))
+
+    def decide(
+        self,
+        task_id: TaskId,
+        decision: DecisionKind,
+        value: Json = None,
+        *,
+        by: str = "person",
+        reason: str = "",
+    ) -> Decision:
+        output = ONE_OUTPUT if decision == "done" else None
+        return self.tell(
+            Decide(
+                orchestration_id=self.id,
+                task_id=task_id,
+                decision=decision,
+                by=by,
+                reason=reason,
+                output=output,
+                value=value,
+            )
+        )
+
+    def verified(
+        self,
+        task_id: TaskId,
+        answer: Literal["done", "not_done", "unclear"],
+        value: Json = None,
+        *,
+        attempt: int | None = None,
+        reason: str = "",
+    ) -> Decision:
+        number = self.task(task_id).attempt if attempt is None else attempt
+        return self.tell(
+            VerifyAnswer(
+                orchestration_id=self.id,
+                task_id=task_id,
+                attempt=number,
+                answer=answer,
+                reason=reason,
+                output=ONE_OUTPUT if answer == "done" else None,
+                value=value,
+            )
+        )
+
+    def hit(self, task_id: TaskId, value: Json = None, source: str = "earlier-1:there") -> Decision:
+        return self.tell(
+            CacheAnswer(
+                orchestration_id=self.id, task_id=task_id, output=ONE_OUTPUT, value=value, source=source
+            )
+        )
+
+    def miss(self, task_id: TaskId) -> Decision:
+        return self.tell(CacheAnswer(orchestration_id=self.id, task_id=task_id))
+
+    def beat(self, task_id: TaskId) -> Decision:
+        attempt = self.task(task_id).attempt
+        return self.tell(Heartbeat(orchestration_id=self.id, task_id=task_id, attempt=attempt))
+
+    def interrupt(self) -> Decision:
+        return self.tell(Interrupt(orchestration_id=self.id))
 
     def crash(self) -> None:
         """Lose everything but the journal; a new engine holds what it adds up to, not yet taken over."""

@@ -1,6 +1,6 @@
 """Decides what an edge with a condition or data requirements delivers, once, when its upstream settles.
 
-May import: orchestration.{expressions, models, errors}, orchestration.engine.{events, state}, stdlib.
+May import: orchestration.{expressions, models, errors}, orchestration.engine.{events, task_state}, stdlib.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestration.engine.events import EdgeVerdict
-from orchestration.engine.state import EdgeState, TaskState
+from orchestration.engine.task_state import EdgeState, TaskState
 from orchestration.errors import ConditionError
 from orchestration.expressions import edge_delivers
 from orchestration.models import ErrorRecord, Json, TaskStatus

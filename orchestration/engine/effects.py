@@ -1,13 +1,14 @@
 """What the engine asks the world to do. An effect is carried out only after the events that led to it are durable.
 
-May import: orchestration.models, stdlib.
+May import: orchestration.models, orchestration.engine.events (for `StopReason`), stdlib.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
+from orchestration.engine.events import StopReason
 from orchestration.models import ErrorRecord, OrchestrationId, OrchestrationStatus, TaskId
 
 
@@ -28,7 +29,7 @@ class StopAttempt:
     orchestration_id: OrchestrationId
     task_id: TaskId
     attempt: int
-    because: Literal["timeout", "cancelled"]
+    because: StopReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,24 @@ class RequestAlternative:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskVerification:
+    """Run the task's `verify`; answered with `VerifyAnswer`."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    attempt: int
+    """The attempt it is about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookUpResult:
+    """Look for an equal task's output; answered with `CacheAnswer`."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnnounceFinished:
     """Tell whoever waits that the orchestration has ended."""
 
@@ -57,4 +76,12 @@ class AnnounceFinished:
     outcome: OrchestrationStatus
 
 
-Effect: TypeAlias = StartAttempt | StopAttempt | AbandonAttempt | RequestAlternative | AnnounceFinished
+Effect: TypeAlias = (
+    StartAttempt
+    | StopAttempt
+    | AbandonAttempt
+    | RequestAlternative
+    | AskVerification
+    | LookUpResult
+    | AnnounceFinished
+)

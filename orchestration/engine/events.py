@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from orchestration.engine.inputs import OutputRef, TaskDefaults
+from orchestration.engine.inputs import DecisionKind, OutputRef, TaskDefaults
 from orchestration.models import (
     ErrorRecord,
     JsonObject,
@@ -23,6 +23,9 @@ from orchestration.models import (
     TaskId,
     TaskNode,
 )
+
+StopReason: TypeAlias = Literal["timeout", "silence", "cancelled"]
+"""Why a running attempt is asked to stop; `silence`: no sign of life within its `heartbeat_timeout_seconds`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,8 @@ class OrchestrationSubmitted:
     routes: dict[TaskId, str] = field(default_factory=dict)
     defaults: TaskDefaults = field(default_factory=TaskDefaults)
     can_replan: bool = False
+    timeout_seconds: float | None = None
+    """Time limit of the whole, from here on, or from the latest retry."""
     type: Literal["orchestration_submitted"] = "orchestration_submitted"
 
 
@@ -95,12 +100,70 @@ class AttemptInterrupted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StopRequested:
-    """A running attempt was asked to stop, because it ran out of time or the orchestration is being cancelled."""
+class AttemptLeftOpen:
+    """An attempt that must not be repeated ended without anybody knowing whether its effect happened."""
 
     task_id: TaskId
     attempt: int
-    because: Literal["timeout", "cancelled"]
+    error: ErrorRecord
+    """What is known."""
+    type: Literal["attempt_left_open"] = "attempt_left_open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationUnclear:
+    """`verify` was asked and could not say; somebody has to decide."""
+
+    task_id: TaskId
+    attempt: int
+    reason: str
+    type: Literal["verification_unclear"] = "verification_unclear"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskDecided:
+    """Somebody, or `verify`, said what became of an `unknown` task. `failed` is followed by the task's failure."""
+
+    task_id: TaskId
+    decision: DecisionKind
+    by: str
+    """`verify`, `person`, `caller`, a name."""
+    reason: str = ""
+    output: OutputRef | None = None
+    verdicts: tuple[EdgeVerdict, ...] = ()
+    type: Literal["task_decided"] = "task_decided"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultReused:
+    """A task is completed by an output that was there already: no attempt was made."""
+
+    task_id: TaskId
+    output: OutputRef
+    source: str
+    """Whose output it is: `orchestration:task`."""
+    because: Literal["cache", "reuse"]
+    verdicts: tuple[EdgeVerdict, ...] = ()
+    type: Literal["result_reused"] = "result_reused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRequested:
+    """Tasks begin anew, in a new generation; an orchestration that had ended goes on."""
+
+    task_ids: tuple[TaskId, ...]
+    """Everything that is pending again, upstream first."""
+    reason: str = ""
+    type: Literal["retry_requested"] = "retry_requested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested:
+    """A running attempt was asked to stop: out of time, silent, or the orchestration is being cancelled."""
+
+    task_id: TaskId
+    attempt: int
+    because: StopReason
     type: Literal["stop_requested"] = "stop_requested"
 
 
@@ -201,6 +264,8 @@ class CancelRequested:
     """No task starts any more; running attempts are asked to stop."""
 
     reason: str = ""
+    because: Literal["request", "timeout"] = "request"
+    """`timeout`: the orchestration ran out of its time; it ends failed."""
     type: Literal["cancel_requested"] = "cancel_requested"
 
 
@@ -221,6 +286,11 @@ Event: TypeAlias = (
     | StopRequested
     | RetryScheduled
     | RetryDue
+    | AttemptLeftOpen
+    | VerificationUnclear
+    | TaskDecided
+    | ResultReused
+    | RetryRequested
     | TaskFailed
     | TaskSkipped
     | TasksCancelled

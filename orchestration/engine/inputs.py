@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from orchestration.dag import TaskDAG
 from orchestration.models import ErrorRecord, Json, OrchestrationId, TaskId
+
+DecisionKind: TypeAlias = Literal["retry", "done", "failed"]
+"""What can be decided about an `unknown` task: run it again, it happened, it failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +115,13 @@ class TakeOver:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupt:
+    """End the attempts of a driver that is gone, without beginning to drive: somebody only wants to decide."""
+
+    orchestration_id: OrchestrationId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlternativeFound:
     """Someone made an alternative for a task that used up its attempts; it is a validated sub-DAG."""
 
@@ -133,6 +143,87 @@ class NoAlternative:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Run failed tasks again, and what was skipped or cancelled because of them; completed tasks stay."""
+
+    orchestration_id: OrchestrationId
+    task_ids: tuple[TaskId, ...] = ()
+    """Failed or cancelled tasks; all of them when empty."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decide:
+    """Say what became of an `unknown` task, or what is to become of it."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    decision: DecisionKind
+    by: str = "person"
+    """Who says so: `person`, `caller`, a name."""
+    reason: str = ""
+    output: OutputRef | None = None
+    """With `done`."""
+    value: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyAnswer:
+    """What a task's `verify` answered."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    attempt: int
+    """The attempt it was asked about."""
+    answer: Literal["done", "not_done", "unclear"]
+    reason: str = ""
+    output: OutputRef | None = None
+    """With `done`."""
+    value: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheAnswer:
+    """Whether an equal task's output can be used again."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    output: OutputRef | None = None
+    """None: there is none; the task runs."""
+    value: Json = None
+    source: str = ""
+    """Whose output it is: `orchestration:task`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reusable:
+    """A completed task's output in an earlier orchestration."""
+
+    task_id: TaskId
+    output: OutputRef
+    value: Json
+    source: str
+    """`orchestration:task`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReuseResults:
+    """Take the outputs of an earlier orchestration for tasks whose upstream has not changed, upstream first."""
+
+    orchestration_id: OrchestrationId
+    results: tuple[Reusable, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """A running attempt gave a sign of life."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    attempt: int
+
+
 Input: TypeAlias = (
     ReportSuccess
     | ReportFailure
@@ -143,6 +234,13 @@ Input: TypeAlias = (
     | Resume
     | Cancel
     | TakeOver
+    | Interrupt
     | AlternativeFound
     | NoAlternative
+    | Retry
+    | Decide
+    | VerifyAnswer
+    | CacheAnswer
+    | ReuseResults
+    | Heartbeat
 )

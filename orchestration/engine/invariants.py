@@ -1,14 +1,19 @@
 """What must hold of a state after every event. Tests check it after each step; nothing else pays for it.
 
-May import: orchestration.models, orchestration.engine.state, stdlib.
+May import: orchestration.models, orchestration.engine.{state, task_state}, stdlib.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
-from orchestration.engine.state import State, TaskState
+from orchestration.engine.state import State
+from orchestration.engine.task_state import TaskState
 from orchestration.models import SETTLED, OrchestrationStatus, TaskStatus
+
+_BEGUN = frozenset(
+    {TaskStatus.READY, TaskStatus.RUNNING, TaskStatus.RETRYING, TaskStatus.UNKNOWN, TaskStatus.COMPLETED}
+)
 
 
 def check_state(state: State) -> None:
@@ -36,14 +41,17 @@ def _check_task(state: State, task: TaskState) -> None:
             f"{name}: {task.undecided} undecided edges counted, {undecided} found"
         )
     assert dead == task.dead, f"{name}: {task.dead} dead edges counted, {dead} found"
-    if task.status in {TaskStatus.READY, TaskStatus.RUNNING, TaskStatus.RETRYING, TaskStatus.COMPLETED}:
+    if task.status in _BEGUN:
         assert not undecided, f"{name} is {task.status} before its upstreams settled"
         assert not dead, f"{name} is {task.status} despite a dead required edge"
     if task.status is TaskStatus.COMPLETED:
         assert task.output is not None, f"{name} completed without an output"
-        assert task.attempt > 0, f"{name} completed without an attempt"
+        assert task.attempt > 0 or task.is_reused, f"{name} completed without an attempt"
     if task.status in {TaskStatus.PENDING, TaskStatus.PAUSED}:
         assert undecided, f"{name} is {task.status} although nothing is left to wait for"
+    if task.status is TaskStatus.UNKNOWN:
+        assert not task.node.idempotent, f"{name} is unknown, but could simply run again"
+    assert name not in state.held or task.node.cache is not None, f"{name} is held, but has no cache to ask"
     if task.status is TaskStatus.PAUSED:
         assert task.paused_by, f"{name} is paused by nobody"
     if state.status is OrchestrationStatus.CANCELLING:

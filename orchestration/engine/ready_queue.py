@@ -35,7 +35,7 @@ class ReadyQueue(Protocol):
 class RankedQueue:
     """Ready tasks by key, ties by place in the DAG; a heap, never a scan.
 
-    Entries of tasks that are not ready any more are dropped when they come up.
+    Entries of tasks that are not ready any more, or are held back, are dropped when they come up.
     """
 
     def __init__(self, state: State, keys: Mapping[TaskId, Key]) -> None:
@@ -50,10 +50,10 @@ class RankedQueue:
 
     def head(self) -> tuple[Key, TaskId] | None:
         """Return the most urgent ready task with its key."""
-        heap, tasks = self._heap, self._state.tasks
+        heap, tasks, held = self._heap, self._state.tasks, self._state.held
         while heap:
             key, _, task_id = heap[0]
-            if tasks[task_id].status is TaskStatus.READY:
+            if tasks[task_id].status is TaskStatus.READY and task_id not in held:
                 return key, task_id
             heapq.heappop(heap)
         return None
@@ -75,20 +75,28 @@ class StrictQueue:
     def __init__(self, state: State) -> None:
         self._state = state
         self._order = state.dag.topological_sort()
+        self._place = {task_id: place for place, task_id in enumerate(self._order)}
         self._cursor = 0
         self._keys: Mapping[TaskId, Key] = {}
 
     def push(self, task_id: TaskId) -> None:
-        """Take in a task; the order stands already, so nothing needs to be kept."""
+        """Take in a task; the order stands already, but a retry goes back in it."""
+        self._cursor = min(self._cursor, self._place[task_id])
 
     def head(self) -> tuple[Key, TaskId] | None:
-        """Return the first unsettled task if it is ready; the whole order waits for it otherwise."""
+        """Return the first unsettled task if it is ready; the whole order waits for it otherwise.
+
+        After a retry a later one may still be running; it is let finish first.
+        """
+        if self._state.running:
+            return None
         tasks = self._state.tasks
         while self._cursor < len(self._order):
             task_id = self._order[self._cursor]
             task = tasks[task_id]
             if not task.is_settled:
-                return (self._keys.get(task_id, _LAST), task_id) if task.status is TaskStatus.READY else None
+                may_start = task.status is TaskStatus.READY and task_id not in self._state.held
+                return (self._keys.get(task_id, _LAST), task_id) if may_start else None
             self._cursor += 1
         return None
 

@@ -1,6 +1,7 @@
 """Chooses which ready task starts next, over all orchestrations of an engine, within the slots there are.
 
-May import: orchestration.{dag, models, options}, orchestration.engine.{prioritizer, ready_queue, state}, stdlib.
+May import: orchestration.{dag, models, options}, orchestration.engine.{prioritizer, ready_queue, state,
+task_state}, stdlib.
 
 Prior art: list scheduling with upward ranks (see `prioritizer.py`). Adaptive: expected durations are corrected by what
 tasks of the same kind really took, and the queue is ranked anew as results come in.
@@ -13,7 +14,8 @@ from dataclasses import dataclass, field
 from orchestration.dag import DEFAULT_DURATION_SECONDS
 from orchestration.engine.prioritizer import DynamicTaskPrioritizer
 from orchestration.engine.ready_queue import Key, RankedQueue, ReadyQueue, StrictQueue
-from orchestration.engine.state import State, TaskState
+from orchestration.engine.state import State
+from orchestration.engine.task_state import TaskState
 from orchestration.models import OrchestrationId, OrchestrationMode, OrchestrationStatus, TaskId, TaskStatus
 
 _RERANK_GROWTH = 2.0
@@ -154,14 +156,14 @@ class AdaptiveTaskScheduler:
         """Take an orchestration in, with whatever of it is ready."""
         durations = DurationModel.of(state)
         for task in state.tasks.values():
-            if task.output is not None:
+            if task.output is not None and not task.is_reused:
                 durations.observe(task)
         is_adaptive = self._is_adaptive and state.mode is OrchestrationMode.ADAPTIVE
         entry = _Entry(state, durations, {}, is_adaptive=is_adaptive)
         self._entries[state.orchestration_id] = entry
         self._rank(entry)
         for task_id, task in state.tasks.items():
-            if task.status is TaskStatus.READY:
+            if task.status is TaskStatus.READY and task_id not in state.held:
                 entry.queue.push(task_id)
 
     def remove(self, orchestration_id: OrchestrationId) -> None:

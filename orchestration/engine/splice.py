@@ -1,6 +1,6 @@
 """Turns an alternative sub-DAG into the event that puts it in a failed task's place, or says why it can't.
 
-May import: orchestration.{errors, models}, orchestration.engine.{events, inputs, state}, stdlib.
+May import: orchestration.{errors, models}, orchestration.engine.{events, inputs, state, task_state}, stdlib.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from orchestration.engine.events import PlanRevised
 from orchestration.engine.inputs import AlternativeFound
-from orchestration.engine.state import State, TaskState, fingerprint
+from orchestration.engine.state import State
+from orchestration.engine.task_state import TaskState, fingerprint
 from orchestration.errors import DefinitionError
-from orchestration.models import Json, TaskEdge, TaskId, TaskNode, TaskStatus
+from orchestration.models import Json, JsonObject, TaskEdge, TaskId, TaskNode, TaskStatus
 
 _NAMED = re.compile(r"(?<!\$)(\$\{\s*)([A-Za-z0-9][A-Za-z0-9_-]*(?:~[0-9]{1,3})?)(?=[\s.\[}])")
 """The task a reference names; `$${` is no reference."""
@@ -87,8 +88,20 @@ def _renaming(state: State, task_ids: Iterable[TaskId]) -> dict[TaskId, TaskId] 
 
 def _renamed(node: TaskNode, renamed: dict[str, str]) -> TaskNode:
     """Return the task under its new id, with references to its siblings following them."""
-    arguments = {key: _follow(value, renamed) for key, value in node.arguments.items()}
-    return replace(node, task_id=renamed[node.task_id], arguments=arguments, status=TaskStatus.PENDING)
+    verify = node.verify
+    if verify is not None:
+        verify = replace(verify, arguments=_followed(verify.arguments, renamed))
+    return replace(
+        node,
+        task_id=renamed[node.task_id],
+        arguments=_followed(node.arguments, renamed),
+        verify=verify,
+        status=TaskStatus.PENDING,
+    )
+
+
+def _followed(arguments: JsonObject, renamed: dict[str, str]) -> JsonObject:
+    return {key: _follow(value, renamed) for key, value in arguments.items()}
 
 
 def _follow(value: Json, renamed: dict[str, str]) -> Json:

@@ -1,6 +1,7 @@
 """What an orchestration is at one instant: the fold of its events over its DAG. Only `evolve` changes it.
 
-May import: orchestration.{dag, errors, models}, orchestration.engine.{events, inputs, transitions}, stdlib.
+May import: orchestration.{dag, errors, models}, orchestration.engine.{events, inputs,
+task_state, transitions}, stdlib.
 
 Theory of operation: each task counts its undecided incoming edges and its dead required ones, so that settling a
 task costs O(out-degree). `evolve` neither evaluates conditions nor draws nor measures: events say what was decided.
@@ -10,18 +11,15 @@ replay throws them away.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, assert_never
+from collections.abc import Iterable
+from typing import assert_never
 
 from orchestration.dag import TaskDAG
 from orchestration.engine.events import (
     AttemptFailed,
     AttemptInterrupted,
+    AttemptLeftOpen,
     AttemptStarted,
     AttemptSucceeded,
     CancelRequested,
@@ -33,14 +31,19 @@ from orchestration.engine.events import (
     PlanRevised,
     Recorded,
     ReplanRequested,
+    ResultReused,
     RetryDue,
+    RetryRequested,
     RetryScheduled,
     StopRequested,
+    TaskDecided,
     TaskFailed,
     TasksCancelled,
     TaskSkipped,
+    VerificationUnclear,
 )
-from orchestration.engine.inputs import OutputRef, TaskDefaults
+from orchestration.engine.inputs import TaskDefaults
+from orchestration.engine.task_state import EdgeState, TaskState, fingerprint
 from orchestration.engine.transitions import ORCHESTRATION_TRANSITIONS, TASK_TRANSITIONS
 from orchestration.errors import HistoryMismatchError, InvalidTransitionError
 from orchestration.models import (
@@ -52,78 +55,18 @@ from orchestration.models import (
     OrchestrationStatus,
     TaskEdge,
     TaskId,
-    TaskNode,
     TaskStatus,
 )
+
+LONGEST_WAIT_SECONDS = 365 * 24 * 3600.0
+"""What any wait is cut to, whoever asked for it: an instant must stay a number that can be stored and slept to."""
 
 _STORY_LENGTH = 20
 """Events an error about an illegal move carries: enough to see how it came about."""
 
-_SUFFIX = re.compile(r"(\$\{\s*[A-Za-z0-9][A-Za-z0-9_-]*)~[0-9]{1,3}")
-"""The `~n` of the task that a reference names."""
-
 _WAITING = frozenset({TaskStatus.PENDING, TaskStatus.PAUSED})
 
 _OVER = SETTLED | {TaskStatus.SUPERSEDED}
-
-
-@dataclass(slots=True)
-class EdgeState:
-    """An edge and what became of it."""
-
-    edge: TaskEdge
-    source: TaskId
-    """The present upstream end: `edge.source_task_id`, or the task that replaced it."""
-    target: TaskId
-    delivers: bool | None = None
-    """None until the upstream settles."""
-
-    @property
-    def needs_checking(self) -> bool:
-        """Whether its fate depends on more than the upstream's outcome."""
-        return self.edge.condition is not None or bool(self.edge.data_requirements)
-
-
-@dataclass(slots=True)
-class TaskState:
-    """A task and how far it came."""
-
-    node: TaskNode
-    position: int
-    system: str
-    status: TaskStatus = TaskStatus.PENDING
-    attempt: int = 0
-    """Number of the latest attempt; 0 before the first."""
-    failures: int = 0
-    """Attempts that used up a retry; an interrupted one does not."""
-    undecided: int = 0
-    dead: int = 0
-    """Required incoming edges that are dead."""
-    incoming: list[EdgeState] = field(default_factory=list)
-    outgoing: list[EdgeState] = field(default_factory=list)
-    started_at_us: int | None = None
-    """Start of the latest attempt."""
-    finished_at_us: int | None = None
-    duration_us: int = 0
-    due_at_us: int | None = None
-    """End of the back-off, while retrying."""
-    stopping: Literal["timeout", "cancelled"] | None = None
-    """Why the running attempt was asked to stop."""
-    error: ErrorRecord | None = None
-    output: OutputRef | None = None
-    note: str | None = None
-    paused_by: set[TaskId] = field(default_factory=set)
-    """Upstreams being replanned that hold this task."""
-    caused_skip: bool = False
-    replans: int = 0
-    """Alternatives tried in this place before this task."""
-    tried: frozenset[str] = frozenset()
-    """Fingerprints of everything tried in this place, this task's own alternative included."""
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether it has its outcome."""
-        return self.status in SETTLED
 
 
 class State:
@@ -160,12 +103,18 @@ class State:
         self.work_us = 0
         self.cost = 0.0
         self.cancel_reason = ""
+        self.timeout_seconds: float | None = None
+        self.deadline_us: int | None = None
+        """When its time is over; None for never."""
+        self.is_out_of_time = False
         self.warnings: list[str] = []
         self.newly_ready: list[TaskId] = []
         self.newly_dead: deque[tuple[TaskId, TaskId, ErrorRecord | None]] = deque()
         """Target, upstream and, where the edge could not be decided, why."""
         self.touched: dict[TaskId, None] = {}
         """Tasks that changed since the journal last took note, in the order of their first change."""
+        self.held: set[TaskId] = set()
+        """Ready tasks that wait for the answer of the cache; only ever asked about one."""
         self._story: deque[Recorded] = deque(maxlen=_STORY_LENGTH)
 
     @property
@@ -181,7 +130,12 @@ class State:
 
     def is_tolerated(self, task: TaskState) -> bool:
         """Whether a failed task is one its dependents can live with: it has some, and none was skipped over it."""
-        return bool(task.outgoing) and not task.caused_skip
+        return bool(task.outgoing) and not any(
+            edge.delivers is False
+            and not edge.edge.is_optional
+            and self.tasks[edge.target].status is TaskStatus.SKIPPED
+            for edge in task.outgoing
+        )
 
     # Change
 
@@ -227,7 +181,6 @@ class State:
                 self._settle(task, TaskStatus.FAILED, now, event.verdicts)
             case TaskSkipped():
                 task = self.tasks[event.task_id]
-                self.tasks[event.because].caused_skip = True
                 task.note = f"skipped: nothing came from {event.because}"
                 self._settle(task, TaskStatus.SKIPPED, now, event.verdicts)
             case TasksCancelled():
@@ -237,6 +190,31 @@ class State:
                 self._end_attempt(task, now)
                 task.note = f"attempt {event.attempt} was interrupted"
                 self._make_ready(task)
+            case AttemptLeftOpen():
+                task = self.tasks[event.task_id]
+                self._end_attempt(task, now)
+                task.error = event.error
+                task.note = event.error.message
+                task.is_unclear = False
+                self.cost += task.node.cost or 0.0
+                self._move(task, TaskStatus.UNKNOWN)
+            case VerificationUnclear():
+                task = self.tasks[event.task_id]
+                task.is_unclear = True
+                task.note = f"{task.note} `verify` could not say: {event.reason}"
+                self.touched[event.task_id] = None
+            case TaskDecided():
+                self._decide(event, now)
+            case ResultReused():
+                task = self.tasks[event.task_id]
+                task.output = event.output
+                task.is_reused = True
+                task.note = (
+                    f"{'cached' if event.because == 'cache' else 'reused'}: the output of {event.source}"
+                )
+                self._settle(task, TaskStatus.COMPLETED, now, event.verdicts)
+            case RetryRequested():
+                self._reopen(event, now)
             case StopRequested():
                 self.tasks[event.task_id].stopping = event.because
             case ReplanRequested():
@@ -254,6 +232,7 @@ class State:
                 self._move_self(OrchestrationStatus.RUNNING)
             case CancelRequested():
                 self.cancel_reason = event.reason
+                self.is_out_of_time = event.because == "timeout"
                 self._move_self(OrchestrationStatus.CANCELLING)
             case OrchestrationFinished():
                 self.finished_at_us = now
@@ -270,6 +249,8 @@ class State:
         self.defaults = event.defaults
         self.can_replan = event.can_replan
         self.submitted_at_us = now
+        self.timeout_seconds = event.timeout_seconds
+        self._set_deadline(now)
         for position, node in enumerate(self.dag.nodes.values()):
             self.tasks[node.task_id] = TaskState(node, position, event.routes.get(node.task_id, ""))
         for edge in self.dag.edges:
@@ -279,6 +260,75 @@ class State:
         for task in self.tasks.values():
             if task.undecided == 0:
                 self._make_ready(task)
+
+    def _set_deadline(self, now: int) -> None:
+        if self.timeout_seconds is not None:
+            self.deadline_us = now + round(min(self.timeout_seconds, LONGEST_WAIT_SECONDS) * 1_000_000)
+
+    def _decide(self, event: TaskDecided, now: int) -> None:
+        """Carry out what was decided about a task nobody knew the end of; its failure is an event of its own."""
+        task = self.tasks[event.task_id]
+        task.note = f"decided by {event.by}: {event.decision}" + (
+            f" ({event.reason})" if event.reason else ""
+        )
+        match event.decision:
+            case "done":
+                task.output = event.output
+                self._settle(task, TaskStatus.COMPLETED, now, event.verdicts)
+            case "retry":
+                self._make_ready(task)
+            case "failed":
+                self.touched[event.task_id] = None
+            case _:
+                assert_never(event.decision)
+
+    def _reopen(self, event: RetryRequested, now: int) -> None:
+        """Make tasks pending again, in a new generation, and undecide the edges among them and to what still waits.
+
+        An edge from one of them to a task that ran is not touched: what was decided once, and acted upon, stands.
+        """
+        again = set(event.task_ids)
+        undone = [
+            edge
+            for task_id in event.task_ids
+            for edge in self.tasks[task_id].outgoing
+            if edge.delivers is not None
+            and (
+                edge.target in again
+                or self.tasks[edge.target].never_ran
+                or self.tasks[edge.target].status in _WAITING
+            )
+        ]
+        for task_id in event.task_ids:
+            task = self.tasks[task_id]
+            self._move(task, TaskStatus.PENDING)
+            if task.attempt:
+                task.generation += 1
+            task.failures = 0
+            task.is_unclear = False
+            task.note = task.finished_at_us = None
+            task.paused_by.clear()
+            self.unsettled += 1
+        for edge in undone:
+            target = self.tasks[edge.target]
+            target.dead -= not edge.delivers and not edge.edge.is_optional
+            target.undecided += 1
+            edge.delivers = None
+        for task_id in event.task_ids:
+            task = self.tasks[task_id]
+            if task.dead:
+                dead = next(
+                    edge for edge in task.incoming if edge.delivers is False and not edge.edge.is_optional
+                )
+                self.newly_dead.append((task_id, dead.source, None))
+            elif task.undecided == 0:
+                self._make_ready(task)
+        if self.status.is_terminal:
+            self.finished_at_us = None
+            self.cancel_reason = ""
+            self.is_out_of_time = False
+            self._set_deadline(now)
+            self._move_self(OrchestrationStatus.RUNNING)
 
     def _add_edge(self, edge: TaskEdge) -> EdgeState:
         """Join two tasks by an undecided edge."""
@@ -329,6 +379,8 @@ class State:
         completed = status is TaskStatus.COMPLETED
         told = {verdict.target_task_id: verdict for verdict in verdicts} if verdicts else None
         for edge in task.outgoing:
+            if edge.delivers is not None:
+                continue  # decided before a retry, and its target stayed as it was
             verdict = told.get(edge.target) if told else None
             edge.delivers = completed if verdict is None else verdict.delivers
             if verdict is not None and verdict.warning:
@@ -444,16 +496,3 @@ def replay(orchestration_id: OrchestrationId, dag: TaskDAG, events: Iterable[Rec
     state.newly_dead.clear()
     state.touched.clear()
     return state
-
-
-def fingerprint(tasks: Iterable[TaskNode]) -> str:
-    """Return what tells two alternatives apart: what is done where, not how it is called.
-
-    The `~n` of a reference is left out: it says which alternative a task is of, not what it does.
-    """
-    parts: list[Mapping[str, object]] = [
-        {"on": node.system_preference, "tool": node.tool, "with": node.arguments, "what": node.description}
-        for node in tasks
-    ]
-    text = json.dumps(sorted(json.dumps(part, sort_keys=True) for part in parts))
-    return hashlib.sha256(_SUFFIX.sub(r"\1", text).encode()).hexdigest()

@@ -19,6 +19,7 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskStatus, str]] = {
     },
     TaskStatus.READY: {
         TaskStatus.RUNNING: "attempt started",
+        TaskStatus.COMPLETED: "a cached or earlier result is used",
         TaskStatus.CANCELLED: "cancel",
     },
     TaskStatus.RUNNING: {
@@ -27,6 +28,13 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskStatus, str]] = {
         TaskStatus.REPLANNING: "out of attempts, alternative asked for",
         TaskStatus.FAILED: "out of attempts",
         TaskStatus.READY: "attempt interrupted",
+        TaskStatus.UNKNOWN: "not idempotent, and nobody knows how the attempt ended",
+        TaskStatus.CANCELLED: "cancel",
+    },
+    TaskStatus.UNKNOWN: {
+        TaskStatus.COMPLETED: "decided: done",
+        TaskStatus.READY: "decided: retry",
+        TaskStatus.FAILED: "decided: failed",
         TaskStatus.CANCELLED: "cancel",
     },
     TaskStatus.RETRYING: {
@@ -45,9 +53,9 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskStatus, str]] = {
         TaskStatus.CANCELLED: "cancel",
     },
     TaskStatus.COMPLETED: {},
-    TaskStatus.FAILED: {},
-    TaskStatus.CANCELLED: {},
-    TaskStatus.SKIPPED: {},
+    TaskStatus.FAILED: {TaskStatus.PENDING: "retry"},
+    TaskStatus.CANCELLED: {TaskStatus.PENDING: "retry"},
+    TaskStatus.SKIPPED: {TaskStatus.PENDING: "retry of what it was skipped for"},
     TaskStatus.SUPERSEDED: {},
 }
 """Legal moves of a task, each with what makes it."""
@@ -71,8 +79,8 @@ ORCHESTRATION_TRANSITIONS: Mapping[OrchestrationStatus, Mapping[OrchestrationSta
         OrchestrationStatus.FAILED: "everything had ended before it could be stopped",
     },
     OrchestrationStatus.COMPLETED: {},
-    OrchestrationStatus.FAILED: {},
-    OrchestrationStatus.CANCELLED: {},
+    OrchestrationStatus.FAILED: {OrchestrationStatus.RUNNING: "retry"},
+    OrchestrationStatus.CANCELLED: {OrchestrationStatus.RUNNING: "retry"},
 }
 """Legal moves of an orchestration, each with what makes it."""
 

@@ -364,6 +364,10 @@ class _Reading:
         for task in self.tasks if renamed else ():
             if "arguments" in task.fields:
                 task.fields["arguments"] = with_renamed_references(task.fields["arguments"], renamed)
+            verify = task.fields.get("verify")
+            if isinstance(verify, dict) and "arguments" in verify:
+                arguments = with_renamed_references(verify["arguments"], renamed)
+                task.fields["verify"] = {**verify, "arguments": arguments}
 
     # Dependencies
 

@@ -161,6 +161,9 @@ def _rename_references(tasks: Sequence[dict[str, Any]], steps: Mapping[str, _Ste
     for task in tasks if renamed else ():
         if "arguments" in task:
             task["arguments"] = with_renamed_references(task["arguments"], renamed)
+        verify = task.get("verify")
+        if isinstance(verify, dict) and "arguments" in verify:
+            task["verify"] = {**verify, "arguments": with_renamed_references(verify["arguments"], renamed)}
 
 
 def _ends(tasks: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> _Step:

@@ -3,7 +3,8 @@
     python -m tests.replay.journals [NAME…] [--again]    write those that are not there; --again: all anew
 
 A journal file holds the DAG, the events as the database stores them, and the state they add up to. It is written once:
-when a change of the program makes `test_journals.py` fail, the program is wrong, not the file.
+when a change of the program makes `test_journals.py` fail, the program is wrong, not the file. `earlier/` holds what
+earlier versions wrote; what the present one decides may differ, but those must fold as they did.
 """
 
 from __future__ import annotations
@@ -19,11 +20,18 @@ from orchestration.dag import TaskDAG
 from orchestration.dag_file import dag_from_json, dag_to_json
 from orchestration.engine.engine import EngineOptions
 from orchestration.engine.events import Recorded
-from orchestration.engine.inputs import TaskDefaults
+from orchestration.engine.inputs import Reusable, ReuseResults, TaskDefaults
 from orchestration.engine.state import State
-from orchestration.models import OrchestrationMode, TaskEdge, TaskNode, TaskPriority
+from orchestration.models import (
+    CachePolicy,
+    OrchestrationMode,
+    TaskEdge,
+    TaskNode,
+    TaskPriority,
+    Verification,
+)
 from storage.codec import decode_events, encode_event
-from tests.engine_kit import SECOND, Bench, graph, plain, plan
+from tests.engine_kit import ONE_OUTPUT, SECOND, Bench, graph, plain, plan
 
 FOLDER = Path(__file__).parent / "journals"
 
@@ -145,9 +153,91 @@ def unfinished() -> Bench:
     return bench
 
 
+def once() -> Bench:
+    """Tasks that must not be repeated: cut off, timed out, lost; decided by people and by `verify`."""
+    check = Verification(tool="was_it_sent", arguments={"to": "${first}"})
+    careful = {"idempotent": False, "max_retries": 3}
+    dag = graph(
+        [
+            TaskNode("first"),
+            TaskNode("sent", verify=check, **careful),  # type: ignore[arg-type]
+            TaskNode("asked", verify=check, **careful),  # type: ignore[arg-type]
+            TaskNode("slow", timeout_seconds=5.0, **careful),  # type: ignore[arg-type]
+            TaskNode("lost", **careful),  # type: ignore[arg-type]
+            TaskNode("again", **careful),  # type: ignore[arg-type]
+            TaskNode("open", **careful),  # type: ignore[arg-type]
+        ],
+        "first sent",
+        "first asked",
+    )
+    bench = Bench(dag, slots=10, timeout_seconds=3600.0)
+    bench.start()
+    bench.succeed("first", "me")
+    bench.fail("lost", retryable=True, effect_open=True)
+    bench.wait(5)
+    bench.stopped("slow")
+    bench.crash()
+    bench.start()
+    bench.verified("sent", "done", {"id": 1})
+    bench.verified("asked", "unclear", reason="the log is gone")
+    bench.decide("asked", "done", {"id": 2}, reason="saw it")
+    bench.decide("slow", "failed")
+    bench.decide("lost", "retry", by="caller")
+    bench.succeed("lost")
+    bench.decide("again", "retry")
+    return bench
+
+
+def retried() -> Bench:
+    """A failed orchestration that is reopened: a new generation, what was skipped too, what completed stays."""
+    bench = Bench(graph("a b c d", "a b", "b c", "b d?"))
+    bench.start()
+    bench.succeed("a")
+    bench.fail("b")
+    bench.succeed("d")
+    bench.crash()
+    bench.now_us += SECOND
+    bench.retry("b", reason="the server is back")
+    bench.start()
+    bench.run_out()
+    return bench
+
+
+def reused() -> Bench:
+    """Outputs from the cache and from an earlier orchestration."""
+    dag = graph(
+        [
+            TaskNode("old"),
+            TaskNode("hit", cache=CachePolicy(60.0)),
+            TaskNode("miss", cache=CachePolicy(60.0)),
+        ],
+        "old hit",
+        "old miss",
+    )
+    bench = Bench(dag)
+    result = Reusable(task_id="old", output=ONE_OUTPUT, value={"n": 1}, source="earlier-1:old")
+    bench.tell(ReuseResults(orchestration_id=bench.id, results=(result,)))
+    bench.start()
+    bench.hit("hit")
+    bench.miss("miss")
+    bench.run_out()
+    return bench
+
+
 MAKERS: dict[str, Callable[[], Bench]] = {
     maker.__name__: maker
-    for maker in (diamond, branches, retries, interrupted, cancelled, replanned, unfinished)
+    for maker in (
+        diamond,
+        branches,
+        retries,
+        interrupted,
+        cancelled,
+        replanned,
+        unfinished,
+        once,
+        retried,
+        reused,
+    )
 }
 
 
@@ -184,11 +274,13 @@ def described(state: State) -> dict[str, Any]:
         "first_started_at_us": state.first_started_at_us,
         "last_settled_at_us": state.last_settled_at_us,
         "finished_at_us": state.finished_at_us,
+        "deadline_us": state.deadline_us,
         "tasks": {
             task_id: {
                 "status": task.status.value,
                 "system": task.system,
                 "attempt": task.attempt,
+                "generation": task.generation,
                 "failures": task.failures,
                 "duration_us": task.duration_us,
                 "started_at_us": task.started_at_us,
@@ -196,6 +288,8 @@ def described(state: State) -> dict[str, Any]:
                 "due_at_us": task.due_at_us,
                 "error": plain(task.error),
                 "output": plain(task.output),
+                "is_reused": task.is_reused,
+                "is_unclear": task.is_unclear,
                 "note": task.note,
                 "incoming": sorted([edge.source, edge.delivers] for edge in task.incoming),
             }

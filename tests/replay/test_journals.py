@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -15,21 +15,30 @@ from orchestration.models import OrchestrationStatus, TaskStatus
 from tests.engine_kit import Bench, assert_same
 from tests.replay.journals import FOLDER, MAKERS, described, document, read
 
-JOURNALS = sorted(FOLDER.glob("*.json"))
+JOURNALS = sorted(FOLDER.rglob("*.json"))
 
 
-@pytest.mark.parametrize("path", JOURNALS, ids=lambda path: path.stem)
+def expected_in(actual: Any, expected: Any) -> Any:
+    """Return the part of `actual` that `expected` speaks of: a later version may know more."""
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        return {key: expected_in(actual.get(key), value) for key, value in expected.items()}
+    if isinstance(expected, list) and isinstance(actual, list) and len(actual) == len(expected):
+        return [expected_in(one, other) for one, other in zip(actual, expected, strict=True)]
+    return actual
+
+
+@pytest.mark.parametrize("path", JOURNALS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_stored_journal_folds_to_the_state_stored_with_it(path: Path) -> None:
     """Field by field, as it was when it was written."""
     dag, events, expected = read(path)
 
     state = replay("o", dag, events)
 
-    assert json.loads(json.dumps(described(state))) == expected
+    assert expected_in(json.loads(json.dumps(described(state))), expected) == expected
     check_state(state)
 
 
-@pytest.mark.parametrize("path", JOURNALS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", JOURNALS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_stored_journal_can_be_taken_over_and_driven_to_its_end(path: Path) -> None:
     """What an old version left behind, this one finishes; what was done stays done."""
     dag, events, _ = read(path)
@@ -42,6 +51,11 @@ def test_a_stored_journal_can_be_taken_over_and_driven_to_its_end(path: Path) ->
             bench.resume()
         elif bench.running:
             bench.succeed(bench.running[0])
+        elif any(task.status is TaskStatus.UNKNOWN for task in bench.state.tasks.values()):
+            bench.decide(
+                next(name for name, task in bench.state.tasks.items() if task.status is TaskStatus.UNKNOWN),
+                "failed",
+            )
         elif bench.asked():
             bench.refuse(bench.asked()[0])
             bench.effects.clear()

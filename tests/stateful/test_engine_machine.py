@@ -1,14 +1,14 @@
-"""A Hypothesis machine over the engine: any order of reports, requests, time, crashes and alternatives.
+"""A Hypothesis machine over the engine: any order of reports, requests, answers, time, crashes and alternatives.
 
 After every step: the engine's own invariants hold, replaying the journal gives the live state, upstreams settled before
-downstreams started, what has settled never changes again, a task has one live attempt, and no more run than there are
+downstreams started, what has settled never changes again but by an explicit retry, a task has one live attempt, what
+must not be repeated is not repeated before somebody decided, every question is asked, and no more run than there are
 slots. At the end every orchestration can be driven to its end.
 """
 
 from __future__ import annotations
 
-from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,26 +26,46 @@ from orchestration.dag import TaskDAG
 from orchestration.engine.effects import (
     AbandonAttempt,
     AnnounceFinished,
+    AskVerification,
+    Effect,
+    LookUpResult,
     RequestAlternative,
     StartAttempt,
     StopAttempt,
 )
-from orchestration.engine.engine import EngineOptions
-from orchestration.engine.events import AttemptStarted, AttemptSucceeded
+from orchestration.engine.events import (
+    AttemptLeftOpen,
+    AttemptStarted,
+    AttemptSucceeded,
+    OrchestrationFinished,
+    PlanRevised,
+    Recorded,
+    ResultReused,
+    RetryRequested,
+    TaskDecided,
+    TaskFailed,
+    TasksCancelled,
+)
 from orchestration.engine.inputs import (
     AlternativeFound,
+    CacheAnswer,
     Cancel,
     DeadlineReached,
+    Decide,
+    DecisionKind,
+    Heartbeat,
     Input,
+    Interrupt,
     NoAlternative,
     Pause,
     ReportCancelled,
     ReportFailure,
     ReportSuccess,
     Resume,
+    Retry,
     SlotsFreed,
     TakeOver,
-    TaskDefaults,
+    VerifyAnswer,
 )
 from orchestration.engine.state import State, replay
 from orchestration.errors import NotPossibleError
@@ -55,178 +75,170 @@ from orchestration.models import (
     Json,
     OrchestrationMode,
     OrchestrationStatus,
-    TaskEdge,
     TaskId,
-    TaskNode,
-    TaskPriority,
     TaskStatus,
 )
-from tests.engine_kit import ONE_OUTPUT, SECOND, START, assert_same, graph, new_engine, submitted
+from tests.engine_kit import ONE_OUTPUT, SECOND, START, assert_same, new_engine, snapshot
+from tests.stateful.engine_world import DEFAULTS, LIMITS, OUTPUTS, Beginning, Driven, alternatives, beginnings
 
-CONDITIONS = [None, None, None, "output.ok", "output.n > 1", "status == 'failed'", "status != 'skipped'"]
-OUTPUTS: list[Json] = [{"ok": True, "n": 2}, {"ok": False, "n": 0}, {"n": 5}, {}, "text", None]
-DEFAULTS = TaskDefaults(max_retries=1, timeout_seconds=60.0)
-LIMITS = EngineOptions(cancel_grace_seconds=5.0, max_replans_per_task=2, max_replans=3)
-NAMES = "abcdefgh"
-MODES = [OrchestrationMode.ADAPTIVE, *OrchestrationMode]
-"""ADAPTIVE has most that can go wrong."""
-
-
-@st.composite
-def dags(draw: st.DrawFn) -> TaskDAG:
-    """Return a DAG of up to eight tasks with every kind of edge."""
-    names = NAMES[: draw(st.integers(1, len(NAMES)))]
-    nodes = [
-        TaskNode(
-            name,
-            priority=draw(st.sampled_from(TaskPriority)),
-            estimated_time_seconds=draw(st.sampled_from([None, 0.0, 1.0, 30.0])),
-            max_retries=draw(st.sampled_from([None, 0, 2])),
-            timeout_seconds=draw(st.sampled_from([None, 20.0])),
-            tool=draw(st.sampled_from([None, "x", "y"])),
-        )
-        for name in names
-    ]
-    edges = [
-        TaskEdge(
-            source,
-            target,
-            data_requirements=draw(st.sampled_from([[], [], [], ["ok"]])),
-            is_optional=draw(st.booleans()),
-            condition=draw(st.sampled_from(CONDITIONS)),
-        )
-        for source, target in combinations(names, 2)
-        if draw(st.integers(0, 2)) == 0
-    ]
-    return graph(nodes, *edges)
-
-
-@st.composite
-def alternatives(draw: st.DrawFn) -> tuple[TaskDAG, TaskId | None]:
-    """Return an alternative plan, sometimes one that must be refused, and the task it says delivers."""
-    names = draw(st.sampled_from(["p", "pq", "pqr"]))
-    nodes = [TaskNode(name, tool=draw(st.sampled_from("stuvw")), max_retries=0) for name in names]
-    edges = [
-        TaskEdge(a, b, is_optional=draw(st.booleans()))
-        for a, b in combinations(names, 2)
-        if draw(st.booleans())
-    ]
-    return graph(nodes, *edges, dag_id="plan"), draw(st.sampled_from([None, names[-1], names[0]]))
-
-
-class Driven:
-    """What the outside knows of one orchestration."""
-
-    def __init__(self, name: str, dag: TaskDAG, mode: OrchestrationMode, *, can_replan: bool) -> None:
-        self.name = name
-        self.dag = dag
-        self.journal = [
-            submitted(dag, name, mode=mode, can_replan=can_replan, defaults=DEFAULTS, context={"env": "x"})
-        ]
-        self.state = replay(name, dag, self.journal)
-        self.live: dict[TaskId, int] = {}
-        """Attempts the outside is running."""
-        self.stopping: set[TaskId] = set()
-        self.questions: set[TaskId] = set()
-        self.past: list[tuple[TaskId, int]] = []
-        """Every attempt ever started."""
-        self.outcomes: dict[TaskId, str] = {}
-        self.announced = 0
+GOING_ON = {OrchestrationStatus.RUNNING, OrchestrationStatus.PAUSED}
 
 
 class EngineMachine(RuleBasedStateMachine):
     """Plays execution, storage, planner and users against the engine."""
 
-    @initialize(
-        data=st.lists(
-            st.tuples(dags(), st.sampled_from(MODES), st.sampled_from([True, True, False])),
-            min_size=1,
-            max_size=2,
-        ),
-        slots=st.integers(1, 4),
-    )
-    def begin(self, data: list[tuple[TaskDAG, OrchestrationMode, bool]], slots: int) -> None:
+    @initialize(data=st.lists(beginnings(), min_size=1, max_size=2), slots=st.integers(1, 4))
+    def begin(self, data: list[Beginning], slots: int) -> None:
         self.now_us = START
         self.slots = slots
-        self.all = {
-            f"o{number}": Driven(f"o{number}", dag, mode, can_replan=can_replan)
-            for number, (dag, mode, can_replan) in enumerate(data)
-        }
+        self.all = {f"o{number}": Driven(f"o{number}", beginning) for number, beginning in enumerate(data)}
+        for driven in self.all.values():
+            self.check_outcomes(driven)
         self.restart()
+        for driven in self.all.values():
+            self.take_over(driven)
 
     def restart(self) -> None:
-        """Begin with a new engine and whatever the journals say."""
+        """Begin with a new engine and whatever the journals say; nothing is taken over yet."""
         self.engine = new_engine(self.slots, options=LIMITS)
         for driven in self.all.values():
-            driven.live, driven.stopping, driven.questions = {}, set(), set()
-            driven.state = replay(driven.name, driven.dag, driven.journal)
+            driven.lose()
             self.engine.adopt(driven.state)
-        for driven in self.all.values():
-            self.tell(TakeOver(orchestration_id=driven.name))
+
+    def take_over(self, driven: Driven) -> None:
+        driven.is_dormant = False
+        assert self.tell(TakeOver(orchestration_id=driven.name))
 
     def tell(self, item: Input) -> bool:
-        """Hand the engine an input and carry out its effects; False when it was refused."""
+        """Hand the engine an input and carry out its effects; False when it was refused, and changed nothing."""
         self.now_us += 1
+        name = getattr(item, "orchestration_id", None)
+        is_request = isinstance(item, Pause | Resume | Cancel | Retry | Decide | Interrupt)
+        before = snapshot(self.all[name].state) if is_request and name is not None else None
         try:
             decision = self.engine.handle(item, self.now_us)
         except NotPossibleError:
+            assert is_request, "only a request is refused"
+            assert name is None or snapshot(self.all[name].state) == before, (
+                "a refused request changed something"
+            )
             return False
         for entry in decision.events:
-            driven = self.all[entry.orchestration_id]
-            driven.journal.append(entry)
-            event = entry.event
-            if isinstance(event, AttemptStarted):
-                self.check_start(driven, event)
-            elif isinstance(event, AttemptSucceeded):
-                assert (event.task_id, event.attempt) in driven.past
+            self.note(self.all[entry.orchestration_id], entry)
         for effect in decision.effects:
-            driven = self.all[effect.orchestration_id]
-            match effect:
-                case StartAttempt():
-                    assert effect.task_id not in driven.live, "two live attempts of one task"
-                    driven.live[effect.task_id] = effect.attempt
-                case StopAttempt():
-                    assert driven.live.get(effect.task_id) == effect.attempt
-                    assert effect.task_id not in driven.stopping, "stopped twice"
-                    self.check_stop(driven, effect)
-                    driven.stopping.add(effect.task_id)
-                case AbandonAttempt():
-                    assert effect.task_id in driven.stopping, "abandoned without having been asked"
-                    self.forget(driven, effect.task_id)
-                case RequestAlternative():
-                    assert effect.task_id not in driven.questions, "asked twice"
-                    driven.questions.add(effect.task_id)
-                case AnnounceFinished():
-                    driven.announced += 1
+            self.carry_out(self.all[effect.orchestration_id], effect)
         return True
 
+    def note(self, driven: Driven, entry: Recorded) -> None:
+        """Write an event down, and check it against what was known before."""
+        driven.journal.append(entry)
+        match entry.event:
+            case AttemptStarted() as event:
+                self.check_start(driven, event)
+            case AttemptSucceeded() as event:
+                assert (event.task_id, event.attempt) in driven.past
+            case AttemptLeftOpen() as event:
+                assert not driven.state.tasks[event.task_id].node.idempotent
+                driven.open.add(event.task_id)
+            case TaskDecided() as event:
+                assert event.task_id in driven.open, "decided about what is not open"
+                driven.open.discard(event.task_id)
+            case ResultReused() as event:
+                node = driven.state.tasks[event.task_id].node
+                assert event.because == "reuse" or (node.cache is not None and node.idempotent)
+            case RetryRequested() as event:
+                driven.reopen(event)
+                driven.announced = 0
+            case TasksCancelled() as event:
+                driven.open -= set(event.task_ids)
+                self.write_down(driven, event.task_ids, "cancelled")
+            case TaskFailed() as event:
+                self.write_down(driven, (event.task_id,), "failed")
+            case PlanRevised() as event:
+                driven.went_on_without |= {
+                    node.task_id: set(driven.went_on_without[event.task_id]) for node in event.tasks
+                }
+            case OrchestrationFinished():
+                self.check_outcomes(driven)
+            case _:
+                pass
+
+    def write_down(self, driven: Driven, task_ids: tuple[TaskId, ...], outcome: str) -> None:
+        for task_id in task_ids:
+            assert task_id not in driven.outcomes, f"{task_id} was settled already"
+            driven.outcomes[task_id] = outcome
+
+    def carry_out(self, driven: Driven, effect: Effect) -> None:
+        """Play the world that the engine asks for something."""
+        if isinstance(effect, AnnounceFinished):
+            driven.announced += 1
+            return
+        assert not driven.is_dormant, "something is to be done for what is not driven here"
+        match effect:
+            case StartAttempt():
+                assert effect.task_id not in driven.live, "two live attempts of one task"
+                driven.live[effect.task_id] = effect.attempt
+                driven.beats[effect.task_id] = driven.state.last_at_us
+            case StopAttempt():
+                assert driven.live.get(effect.task_id) == effect.attempt
+                assert effect.task_id not in driven.stopping, "stopped twice"
+                self.check_stop(driven, effect)
+                driven.stopping.add(effect.task_id)
+            case AbandonAttempt():
+                assert effect.task_id in driven.stopping, "abandoned without having been asked"
+                driven.forget(effect.task_id)
+            case RequestAlternative():
+                assert effect.task_id not in driven.questions, "asked twice"
+                driven.questions.add(effect.task_id)
+            case AskVerification():
+                assert driven.verifications.get(effect.task_id) != effect.attempt, "asked twice"
+                driven.verifications[effect.task_id] = effect.attempt
+            case LookUpResult():
+                driven.lookups.add(effect.task_id)
+
     def check_start(self, driven: Driven, event: AttemptStarted) -> None:
-        """Nothing runs before what it needs, and numbers only grow."""
+        """Nothing runs before what it needs, nothing that is open or settled runs, and numbers only grow."""
         task = driven.state.tasks[event.task_id]
         earlier = [attempt for task_id, attempt in driven.past if task_id == event.task_id]
         assert event.attempt == len(earlier) + 1
         driven.past.append((event.task_id, event.attempt))
         for edge in task.incoming:
-            assert driven.state.tasks[edge.source].status in SETTLED, "started before its upstream settled"
+            is_settled = driven.state.tasks[edge.source].status in SETTLED
+            assert is_settled or edge.source in driven.went_on_without[event.task_id], (
+                "started before its upstream settled"
+            )
             assert edge.delivers or edge.edge.is_optional, "started over a dead required edge"
         assert event.task_id not in driven.outcomes, "a settled task ran again"
+        assert event.task_id not in driven.open, "ran again before anybody decided"
+        assert not driven.is_dormant, "started, but not taken over"
 
     def check_stop(self, driven: Driven, effect: StopAttempt) -> None:
         """Nobody is stopped before the time is up."""
         task = driven.state.tasks[effect.task_id]
-        limit = task.node.timeout_seconds or DEFAULTS.timeout_seconds
-        assert task.started_at_us is not None
-        assert limit is not None
-        spent = driven.state.last_at_us - task.started_at_us
-        assert effect.because == "cancelled" or spent >= limit * SECOND, "stopped before its limit"
+        now_us = driven.state.last_at_us
+        if effect.because == "timeout":
+            limit = task.node.timeout_seconds or DEFAULTS.timeout_seconds
+            assert limit is not None
+            assert task.started_at_us is not None
+            assert now_us - task.started_at_us >= limit * SECOND, "stopped before its limit"
+        elif effect.because == "silence":
+            limit = task.node.heartbeat_timeout_seconds
+            assert limit is not None
+            assert now_us - driven.beats[effect.task_id] >= limit * SECOND, (
+                "stopped although it gave signs of life"
+            )
 
-    def forget(self, driven: Driven, task_id: TaskId) -> None:
-        driven.live.pop(task_id, None)
-        driven.stopping.discard(task_id)
+    # What there is to choose from
 
     def one(self, data: st.DataObject, found: list[tuple[Driven, TaskId]]) -> tuple[Driven, TaskId]:
-        index = data.draw(st.integers(0, len(found) - 1))
-        return found[index]
+        return found[data.draw(st.integers(0, len(found) - 1))]
+
+    def any_one(self, data: st.DataObject) -> Driven:
+        return data.draw(st.sampled_from(list(self.all.values())))
+
+    def any_task(self, data: st.DataObject) -> tuple[Driven, TaskId]:
+        driven = self.any_one(data)
+        return driven, data.draw(st.sampled_from(list(driven.state.tasks)))
 
     @property
     def running(self) -> list[tuple[Driven, TaskId]]:
@@ -235,6 +247,18 @@ class EngineMachine(RuleBasedStateMachine):
     @property
     def questions(self) -> list[tuple[Driven, TaskId]]:
         return [(driven, task_id) for driven in self.all.values() for task_id in sorted(driven.questions)]
+
+    @property
+    def verifications(self) -> list[tuple[Driven, TaskId]]:
+        return [(driven, task_id) for driven in self.all.values() for task_id in driven.verifications]
+
+    @property
+    def lookups(self) -> list[tuple[Driven, TaskId]]:
+        return [(driven, task_id) for driven in self.all.values() for task_id in sorted(driven.lookups)]
+
+    @property
+    def dormant(self) -> list[Driven]:
+        return [driven for driven in self.all.values() if driven.is_dormant]
 
     # Attempts end
 
@@ -246,7 +270,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def report_success(self, driven: Driven, task_id: TaskId, value: Json) -> None:
         attempt = driven.live[task_id]
-        self.forget(driven, task_id)
+        driven.forget(task_id)
         self.tell(
             ReportSuccess(
                 orchestration_id=driven.name, task_id=task_id, attempt=attempt, output=ONE_OUTPUT, value=value
@@ -255,28 +279,40 @@ class EngineMachine(RuleBasedStateMachine):
         assert driven.state.tasks[task_id].status is TaskStatus.COMPLETED
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data(), retryable=st.booleans(), jitter=st.sampled_from([0.0, 0.5, 0.99]))
-    def fail(self, data: st.DataObject, retryable: bool, jitter: float) -> None:
+    @rule(
+        data=st.data(),
+        retryable=st.booleans(),
+        effect_open=st.booleans(),
+        jitter=st.sampled_from([0.0, 0.5, 0.99]),
+    )
+    def fail(self, data: st.DataObject, retryable: bool, effect_open: bool, jitter: float) -> None:
         driven, task_id = self.one(data, self.running)
         attempt = driven.live[task_id]
-        self.forget(driven, task_id)
-        error = ErrorRecord(code="broken", message="it broke", retryable=retryable, attempt=attempt)
+        driven.forget(task_id)
+        is_cancelling = driven.state.status is OrchestrationStatus.CANCELLING
+        error = ErrorRecord(
+            code="broken", message="it broke", retryable=retryable, attempt=attempt, effect_open=effect_open
+        )
         self.tell(
             ReportFailure(
                 orchestration_id=driven.name, task_id=task_id, attempt=attempt, error=error, jitter=jitter
             )
         )
+        task = driven.state.tasks[task_id]
+        if effect_open and not task.node.idempotent:
+            wanted = TaskStatus.CANCELLED if is_cancelling else TaskStatus.UNKNOWN
+            assert task.status is wanted, "an open end that was not left open"
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def end_as_cancelled(self, data: st.DataObject) -> None:
         driven, task_id = self.one(data, self.running)
         attempt = driven.live[task_id]
-        self.forget(driven, task_id)
+        driven.forget(task_id)
         self.tell(ReportCancelled(orchestration_id=driven.name, task_id=task_id, attempt=attempt, jitter=0.1))
 
     @precondition(lambda self: any(driven.past for driven in self.all.values()))
-    @rule(data=st.data(), kind=st.sampled_from(["success", "failure", "cancelled"]))
+    @rule(data=st.data(), kind=st.sampled_from(["success", "failure", "cancelled", "sign of life"]))
     def report_late(self, data: st.DataObject, kind: str) -> None:
         """Repeat the report of an attempt that is over: nothing may come of it."""
         driven = data.draw(st.sampled_from([driven for driven in self.all.values() if driven.past]))
@@ -291,9 +327,18 @@ class EngineMachine(RuleBasedStateMachine):
                 self.tell(ReportSuccess(**name, output=ONE_OUTPUT))
             case "failure":
                 self.tell(ReportFailure(**name, error=error))
-            case _:
+            case "cancelled":
                 self.tell(ReportCancelled(**name))
+            case _:
+                self.tell(Heartbeat(**name))
         assert len(driven.journal) == before, "a late report changed something"
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def give_a_sign_of_life(self, data: st.DataObject) -> None:
+        driven, task_id = self.one(data, self.running)
+        self.tell(Heartbeat(orchestration_id=driven.name, task_id=task_id, attempt=driven.live[task_id]))
+        driven.beats[task_id] = max(self.now_us, driven.beats[task_id])
 
     # Time
 
@@ -328,28 +373,108 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def pause(self, data: st.DataObject) -> None:
-        driven = data.draw(st.sampled_from(list(self.all.values())))
+        driven = self.any_one(data)
         was = driven.state.status
         assert self.tell(Pause(orchestration_id=driven.name)) == (was is OrchestrationStatus.RUNNING)
 
     @rule(data=st.data())
     def resume(self, data: st.DataObject) -> None:
-        driven = data.draw(st.sampled_from(list(self.all.values())))
+        driven = self.any_one(data)
         was = driven.state.status
         assert self.tell(Resume(orchestration_id=driven.name)) == (was is OrchestrationStatus.PAUSED)
 
-    @precondition(lambda self: self.running)
+    @precondition(lambda self: self.running or self.dormant)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        driven = data.draw(st.sampled_from(list(self.all.values())))
-        may = driven.state.status in {OrchestrationStatus.RUNNING, OrchestrationStatus.PAUSED}
+        driven = self.any_one(data)
+        may = driven.state.status in GOING_ON
         assert self.tell(Cancel(orchestration_id=driven.name)) == may
 
-    @rule()
-    def crash(self) -> None:
-        self.restart()
+    @rule(data=st.data())
+    def retry_all(self, data: st.DataObject) -> None:
+        driven = self.any_one(data)
+        state = driven.state
+        may = state.status in GOING_ON or state.status.is_terminal
+        may = may and state.status is not OrchestrationStatus.COMPLETED
+        found = {
+            task_id
+            for task_id, task in state.tasks.items()
+            if task.status is TaskStatus.CANCELLED or (task.status is TaskStatus.FAILED and not task.dead)
+        }
+        assert self.tell(Retry(orchestration_id=driven.name)) == (may and bool(found))
 
-    # Planner
+    @rule(data=st.data())
+    def retry_one(self, data: st.DataObject) -> None:
+        driven, task_id = self.any_task(data)
+        was = driven.state.tasks[driven.state.current(task_id)].status
+        if self.tell(Retry(orchestration_id=driven.name, task_ids=(task_id,))):
+            assert was in {TaskStatus.FAILED, TaskStatus.CANCELLED}
+
+    @rule(
+        data=st.data(), decision=st.sampled_from(["retry", "done", "failed"]), value=st.sampled_from(OUTPUTS)
+    )
+    def decide(self, data: st.DataObject, decision: DecisionKind, value: Json) -> None:
+        unknown = [(driven, task_id) for driven in self.all.values() for task_id in sorted(driven.open)]
+        driven, task_id = self.one(data, unknown) if unknown else self.any_task(data)
+        self.decide_about(driven, task_id, decision, value)
+
+    def decide_about(
+        self, driven: Driven, task_id: TaskId, decision: DecisionKind, value: Json = None
+    ) -> None:
+        was = driven.state.tasks[task_id].status
+        item = Decide(
+            orchestration_id=driven.name, task_id=task_id, decision=decision, output=ONE_OUTPUT, value=value
+        )
+        assert self.tell(item) == (was is TaskStatus.UNKNOWN)
+        driven.verifications.pop(task_id, None)  # whatever it may still answer, nobody waits for it
+
+    # Answers
+
+    @precondition(lambda self: self.verifications)
+    @rule(
+        data=st.data(),
+        answer=st.sampled_from(["done", "not_done", "unclear"]),
+        is_stale=st.sampled_from([False, False, True]),
+    )
+    def verify(
+        self, data: st.DataObject, answer: Literal["done", "not_done", "unclear"], is_stale: bool
+    ) -> None:
+        driven, task_id = self.one(data, self.verifications)
+        attempt = driven.verifications[task_id]
+        before = len(driven.journal)
+        if not is_stale:
+            del driven.verifications[task_id]
+        self.tell(
+            VerifyAnswer(
+                orchestration_id=driven.name,
+                task_id=task_id,
+                attempt=attempt - is_stale,
+                answer=answer,
+                output=ONE_OUTPUT if answer == "done" else None,
+                value={"ok": True},
+            )
+        )
+        assert not is_stale or len(driven.journal) == before, (
+            "an answer about another attempt changed something"
+        )
+
+    @precondition(lambda self: self.lookups)
+    @rule(data=st.data(), is_there=st.booleans(), value=st.sampled_from(OUTPUTS))
+    def look_up(self, data: st.DataObject, is_there: bool, value: Json) -> None:
+        driven, task_id = self.one(data, self.lookups)
+        self.answer_lookup(driven, task_id, is_there=is_there, value=value)
+
+    def answer_lookup(self, driven: Driven, task_id: TaskId, *, is_there: bool, value: Json = None) -> None:
+        driven.lookups.discard(task_id)
+        self.tell(
+            CacheAnswer(
+                orchestration_id=driven.name,
+                task_id=task_id,
+                output=ONE_OUTPUT if is_there else None,
+                value=value,
+                source="earlier:there",
+            )
+        )
 
     @precondition(lambda self: self.questions)
     @rule(data=st.data(), offered=alternatives())
@@ -368,12 +493,36 @@ class EngineMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.questions)
     @rule(data=st.data())
     def have_no_alternative(self, data: st.DataObject) -> None:
-        driven, task_id = self.one(data, self.questions)
-        self.refuse(driven, task_id)
+        self.refuse(*self.one(data, self.questions))
 
     def refuse(self, driven: Driven, task_id: TaskId) -> None:
         driven.questions.discard(task_id)
         self.tell(NoAlternative(orchestration_id=driven.name, task_id=task_id, reason="none"))
+
+    # Crashes
+
+    @rule(data=st.data())
+    def crash(self, data: st.DataObject) -> None:
+        """A new process holds what the journals say, and takes over some of it."""
+        self.restart()
+        for driven in self.all.values():
+            if data.draw(st.sampled_from([True, True, False])):
+                self.take_over(driven)
+
+    @precondition(lambda self: self.dormant)
+    @rule(data=st.data())
+    def take_over_later(self, data: st.DataObject) -> None:
+        self.take_over(data.draw(st.sampled_from(self.dormant)))
+
+    @rule(data=st.data(), decision=st.sampled_from(["retry", "done", "failed"]))
+    def interrupt_and_decide(self, data: st.DataObject, decision: DecisionKind) -> None:
+        """Somebody decides about what nobody drives: attempts of the driver that is gone are ended first."""
+        driven = self.any_one(data)
+        assert self.tell(Interrupt(orchestration_id=driven.name)) == driven.is_dormant
+        if driven.is_dormant:
+            assert not driven.state.running
+            for task_id in sorted(driven.open):
+                self.decide_about(driven, task_id, decision)
 
     # What must always hold
 
@@ -389,34 +538,53 @@ class EngineMachine(RuleBasedStateMachine):
             assert_same(state, replay(driven.name, driven.dag, driven.journal))
             times = [entry.at_us for entry in driven.journal]
             assert times == sorted(times)
-            assert set(state.running) == set(driven.live), (
-                "the outside runs something else than the engine thinks"
-            )
+            if not driven.is_dormant:
+                assert set(state.running) == set(driven.live), (
+                    "the outside runs something else than the engine thinks"
+                )
             if state.mode is OrchestrationMode.SIMPLE:
                 assert len(driven.live) <= 1
-            self.check_outcomes(driven, state)
-            revisions = state.revision - 1
-            assert revisions <= LIMITS.max_replans
+            self.check_outcomes(driven)
+            assert state.revision - 1 <= LIMITS.max_replans
             assert driven.announced == state.status.is_terminal
-            if not state.status.is_terminal:
+            if not driven.is_dormant and not state.status.is_terminal:
+                self.check_questions(driven, state)
                 assert self.can_go_on(driven), "nothing can ever happen any more"
 
-    def check_outcomes(self, driven: Driven, state: State) -> None:
-        """Terminal stays terminal."""
+    def check_outcomes(self, driven: Driven) -> None:
+        """Terminal stays terminal, but for an explicit retry; the idempotency key changes by nothing else."""
+        tasks = driven.state.tasks
         for task_id, outcome in driven.outcomes.items():
-            assert state.tasks[task_id].status.value == outcome
-        for task_id, task in state.tasks.items():
+            assert tasks[task_id].status.value == outcome
+        for task_id, task in tasks.items():
+            assert task.generation == driven.generations[task_id]
+            assert (task.status is TaskStatus.UNKNOWN) == (task_id in driven.open)
             if task.status in SETTLED or task.status is TaskStatus.SUPERSEDED:
                 driven.outcomes[task_id] = task.status.value
+
+    def check_questions(self, driven: Driven, state: State) -> None:
+        """What somebody must be asked was asked; the time limit of the whole is watched."""
+        if state.status is OrchestrationStatus.RUNNING:
+            for task_id, task in state.tasks.items():
+                if task.status is TaskStatus.UNKNOWN and task.node.verify is not None and not task.is_unclear:
+                    assert driven.verifications.get(task_id) == task.attempt, "its `verify` was not asked"
+                if task.status is TaskStatus.REPLANNING:
+                    assert task_id in driven.questions, "no alternative was asked for"
+                if task.status is TaskStatus.READY and task_id in state.held:
+                    assert task_id in driven.lookups, "the cache was not asked"
+        if state.deadline_us is not None and state.status in GOING_ON:
+            due_us = self.engine.next_deadline_us()
+            assert due_us is not None
+            assert due_us <= state.deadline_us, "nobody watches the time"
 
     def can_go_on(self, driven: Driven) -> bool:
         """Whether something is under way, or somebody is to act: nothing hangs."""
         state = driven.state
-        if state.status is OrchestrationStatus.PAUSED or driven.live or driven.questions:
+        if state.status is OrchestrationStatus.PAUSED or driven.live or driven.questions or driven.lookups:
             return True
-        retrying = state.counts.get(TaskStatus.RETRYING, 0)
+        waiting = state.counts.get(TaskStatus.RETRYING, 0) + state.counts.get(TaskStatus.UNKNOWN, 0)
         is_full = not self.engine.scheduler.slots.is_free
-        return bool(retrying or (is_full and state.counts.get(TaskStatus.READY, 0)))
+        return bool(waiting or (is_full and state.counts.get(TaskStatus.READY, 0)))
 
     def teardown(self) -> None:
         """Drive everything to its end."""
@@ -435,14 +603,20 @@ class EngineMachine(RuleBasedStateMachine):
 
     def drive_on(self, open_ones: list[Driven]) -> None:
         for driven in open_ones:
+            if driven.is_dormant:
+                self.take_over(driven)
             if driven.state.status is OrchestrationStatus.PAUSED:
                 self.tell(Resume(orchestration_id=driven.name))
+        unknown = [(driven, task_id) for driven in open_ones for task_id in sorted(driven.open)]
         if self.running:
-            driven, task_id = self.running[0]
-            self.report_success(driven, task_id, {"ok": True, "n": 2})
+            self.report_success(*self.running[0], {"ok": True, "n": 2})
         elif self.questions:
             self.refuse(*self.questions[0])
-        else:
+        elif self.lookups:
+            self.answer_lookup(*self.lookups[0], is_there=False)
+        elif unknown:
+            self.decide_about(*unknown[0], "failed")
+        elif any(not driven.state.status.is_terminal for driven in open_ones):
             self.to_the_deadline()
 
 

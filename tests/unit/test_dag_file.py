@@ -135,7 +135,7 @@ tasks:
     estimated_time_seconds: -30
     priority: SOON
     complexty_score: 3
-    idempotent: false
+    approval: true
     arguments:
       path: "${nowhere.path}"
   - task_id: load
@@ -166,10 +166,10 @@ def test_every_mistake_is_listed_with_its_line() -> None:
         "defaults.prio (line 3): is an unknown key. Fix: Write 'priority'.",
         ("defaults.status (line 3): can't be a default; every task has its own. Fix: Defaults are: "
          "system_preference, tool, priority, estimated_time_seconds, complexity_score, resource_requirements, "
-         "max_retries, backoff_factor, timeout_seconds, cost."),
+         "max_retries, backoff_factor, timeout_seconds, heartbeat_timeout_seconds, idempotent, cache, cost."),
         "defaults.max_retries (line 3): is -1; expected a number greater than or equal to 0.",
         "tasks[0].complexty_score (line 8): is an unknown key. Fix: Write 'complexity_score'.",
-        ("tasks[0].idempotent (line 9): is not available yet (tasks that must not run twice); "
+        ("tasks[0].approval (line 9): is not available yet (a person's agreement before the task runs); "
          "nothing would honour it. Fix: Remove it."),
         "tasks[0].priority (line 7): is 'SOON'; expected one of LOW, MEDIUM, HIGH, CRITICAL, URGENT.",
         "tasks[0].estimated_time_seconds (line 6): is -30; expected a number greater than or equal to 0.",
@@ -232,8 +232,8 @@ def test_a_field_nothing_honours_yet_is_refused_by_name(key: str) -> None:
         ("\n" + "[" * 100_000, "line 2, column 101: nests more than 100 deep. Fix: Make the document flatter."),
         ("{" + '"a":{' * 100_000, "line 1, column 501: nests more than 100 deep. Fix: Make the document flatter."),
         ("a: \x00\n", "document: unacceptable character #x0000: control characters are not allowed."),
-        ("- just\n- a list\n", ("document: is ['just', 'a list']; expected a mapping with dag_id, goal, defaults, "
-                               "tasks, edges, metadata.")),
+        ("- just\n- a list\n", ("document: is ['just', 'a list']; expected a mapping with dag_id, goal, "
+                               "timeout_seconds, defaults, tasks, edges, metadata.")),
         ("{}", "dag_id: is missing. Fix: Add `dag_id: a-speaking-name`."),
     ],
 )  # fmt: skip

@@ -144,7 +144,9 @@ def test_only_what_runs_can_be_paused(status: str) -> None:
     with pytest.raises(NotPossibleError) as caught:
         bench.pause()
 
-    assert str(caught.value) == f"Orchestration 'o' is {status}, so it can't be paused."
+    assert (
+        str(caught.value) == f"Orchestration 'o' is {status}, so it can't be paused. Only running ones can."
+    )
 
 
 @pytest.mark.parametrize("status", ["running", "cancelling"])
@@ -158,7 +160,9 @@ def test_only_what_is_paused_can_be_resumed(status: str) -> None:
     with pytest.raises(NotPossibleError) as caught:
         bench.resume()
 
-    assert str(caught.value) == f"Orchestration 'o' is {status}, so it can't be resumed."
+    assert (
+        str(caught.value) == f"Orchestration 'o' is {status}, so it can't be resumed. Only paused ones can."
+    )
 
 
 # Cancel
@@ -385,7 +389,8 @@ def test_cancelling_twice_is_refused() -> None:
     with pytest.raises(NotPossibleError) as caught:
         bench.cancel()
 
-    assert str(caught.value) == "Orchestration 'o' is cancelling, so it can't be cancelled."
+    refusal = "Orchestration 'o' is cancelling, so it can't be cancelled. Only running and paused ones can."
+    assert str(caught.value) == refusal
 
 
 def test_a_cancelled_orchestration_frees_its_slots_for_others() -> None:

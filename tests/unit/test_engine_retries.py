@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from orchestration.engine.engine import MAX_BACKOFF_SECONDS, backoff_seconds
 from orchestration.engine.events import AttemptFailed, RetryDue, RetryScheduled, TaskFailed
 from orchestration.engine.inputs import TaskDefaults
+from orchestration.engine.policy import MAX_BACKOFF_SECONDS, backoff_seconds
 from orchestration.models import OrchestrationStatus, TaskNode
 from tests.engine_kit import SECOND, START, Bench, events_of, graph
 

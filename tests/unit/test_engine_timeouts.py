@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from orchestration.engine.effects import AbandonAttempt, StopAttempt
-from orchestration.engine.engine import LONGEST_WAIT_SECONDS, EngineOptions
+from orchestration.engine.engine import EngineOptions
 from orchestration.engine.events import StopRequested
 from orchestration.engine.inputs import TaskDefaults
+from orchestration.engine.state import LONGEST_WAIT_SECONDS
 from orchestration.models import OrchestrationMode, OrchestrationStatus, TaskNode
 from tests.engine_kit import SECOND, START, Bench, events_of, graph
 
@@ -303,3 +304,133 @@ def test_the_time_of_every_attempt_is_booked() -> None:
 
     assert bench.task("a").duration_us == 14 * SECOND
     assert bench.state.work_us == 14 * SECOND
+
+
+def silent(seconds: float = 10.0, **more: Any) -> Bench:
+    """Return a running attempt that must give a sign of life every so often."""
+    node = TaskNode("a", heartbeat_timeout_seconds=seconds, max_retries=0, **more)
+    bench = Bench(graph([node]), options=EngineOptions(cancel_grace_seconds=1.0))
+    bench.start()
+    return bench
+
+
+def test_an_attempt_that_gives_no_sign_of_life_is_stopped() -> None:
+    """Long before its time limit; the error says why."""
+    bench = silent()
+
+    bench.wait(10)
+    bench.stopped("a")
+
+    error = bench.task("a").error
+    assert error is not None
+    assert (error.code, error.message) == ("heartbeat_timeout", "Attempt 1 gave no sign of life for 10 s.")
+
+
+def test_a_sign_of_life_gives_the_attempt_its_whole_silence_again() -> None:
+    """However often."""
+    bench = silent()
+
+    for _ in range(5):
+        bench.wait(9)
+        bench.beat("a")
+    bench.wait(9)
+
+    assert bench.task("a").stopping is None
+    bench.wait(1)
+    assert bench.task("a").stopping == "silence"
+
+
+def test_a_silent_attempt_that_does_not_stop_is_abandoned() -> None:
+    """After the grace, as with every stop."""
+    bench = silent()
+
+    bench.wait(10)
+    bench.wait(1)
+
+    error = bench.task("a").error
+    assert error is not None
+    assert "It did not stop: work may continue at here." in error.message
+
+
+def test_the_signs_of_life_of_an_earlier_attempt_do_not_count() -> None:
+    """Each attempt starts with its own silence."""
+    bench = Bench(graph([TaskNode("a", heartbeat_timeout_seconds=10.0, max_retries=1)]))
+    bench.start()
+    bench.wait(9)
+    bench.beat("a")
+    bench.fail("a", retryable=True, jitter=0.0)
+    bench.wait(0)
+
+    bench.wait(9)
+    assert bench.task("a").stopping is None
+    bench.wait(1)
+
+    assert bench.task("a").stopping == "silence"
+
+
+def test_an_orchestration_that_runs_out_of_its_time_is_cancelled_and_ends_failed() -> None:
+    """What runs is stopped, what waits never starts, and the reason is told."""
+    bench = Bench(graph("a b c", "a b"), timeout_seconds=60.0)
+    bench.start()
+    bench.succeed("c")
+
+    bench.wait(60)
+    meanwhile = bench.outcome
+    bench.stopped("a")
+
+    assert bench.statuses() == {"a": "cancelled", "b": "cancelled", "c": "completed"}
+    assert (meanwhile, bench.outcome) == (OrchestrationStatus.CANCELLING, OrchestrationStatus.FAILED)
+    assert bench.state.cancel_reason == "It ran out of its 60 s."
+
+
+def test_an_orchestrations_time_goes_on_while_nobody_drives_it() -> None:
+    """Its limit is an instant, kept by the journal."""
+    bench = Bench(graph("a"), timeout_seconds=60.0)
+    bench.start()
+    bench.now_us += 100 * SECOND
+    bench.crash()
+
+    bench.start()
+    bench.wait(0)
+    bench.stopped("a")
+
+    assert bench.outcome is OrchestrationStatus.FAILED
+
+
+def test_a_paused_orchestration_runs_out_of_its_time_too() -> None:
+    """A pause is no way round a limit."""
+    bench = Bench(graph("a b", "a b"), timeout_seconds=60.0)
+    bench.start()
+    bench.succeed("a")
+    bench.stopped("b")
+    bench.pause()
+
+    bench.wait(60)
+
+    assert bench.outcome is OrchestrationStatus.FAILED
+
+
+def test_a_retry_gives_the_orchestration_its_whole_time_again() -> None:
+    """Counted from the retry."""
+    bench = Bench(graph("a"), timeout_seconds=60.0)
+    bench.start()
+    bench.wait(60)
+    bench.stopped("a")
+    bench.crash()
+    bench.now_us += 1000 * SECOND
+
+    bench.retry()
+    bench.start()
+
+    assert bench.engine.next_deadline_us() == bench.now_us + 60 * SECOND
+    bench.run_out()
+    assert bench.outcome is OrchestrationStatus.COMPLETED
+
+
+def test_an_orchestration_in_time_is_left_alone() -> None:
+    """A deadline of what has ended is dropped."""
+    bench = Bench(graph("a"), timeout_seconds=60.0)
+    bench.start()
+    bench.run_out()
+
+    assert bench.engine.next_deadline_us() is None

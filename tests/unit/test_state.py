@@ -22,7 +22,8 @@ from orchestration.engine.events import (
     RetryScheduled,
 )
 from orchestration.engine.invariants import check_state
-from orchestration.engine.state import State, fingerprint, replay
+from orchestration.engine.state import State, replay
+from orchestration.engine.task_state import fingerprint
 from orchestration.errors import HistoryMismatchError, InvalidTransitionError
 from orchestration.models import (
     ErrorRecord,
@@ -80,7 +81,7 @@ def test_an_event_told_twice_is_an_error() -> None:
     ("event", "start", "finish"),
     [
         (AttemptStarted(task_id="b", attempt=1, system="x"), "pending", "running"),
-        (AttemptSucceeded(task_id="a", attempt=1, output=ONE_OUTPUT), "ready", "completed"),
+        (AttemptSucceeded(task_id="b", attempt=1, output=ONE_OUTPUT), "pending", "completed"),
         (RetryScheduled(task_id="b", attempt=1, delay_seconds=1.0, due_at_us=START), "pending", "retrying"),
     ],
 )

@@ -55,12 +55,14 @@ def test_every_status_has_its_row() -> None:
     assert set(ORCHESTRATION_TRANSITIONS) == set(OrchestrationStatus)
 
 
-def test_terminal_stays_terminal() -> None:
-    """No outcome has a way out, and nothing else is without one."""
-    assert {status for status, moves in TASK_TRANSITIONS.items() if not moves} == SETTLED | {
-        TaskStatus.SUPERSEDED
-    }
-    assert {status for status, moves in ORCHESTRATION_TRANSITIONS.items() if not moves} == TERMINAL
+def test_terminal_stays_terminal_but_for_an_explicit_retry() -> None:
+    """What completed has no way out; what failed, was skipped or cancelled has only the one back to the beginning."""
+    for status in SETTLED | {TaskStatus.SUPERSEDED}:
+        is_final = status in {TaskStatus.COMPLETED, TaskStatus.SUPERSEDED}
+        assert set(TASK_TRANSITIONS[status]) == (set() if is_final else {TaskStatus.PENDING})
+    for state in TERMINAL:
+        is_final = state is OrchestrationStatus.COMPLETED
+        assert set(ORCHESTRATION_TRANSITIONS[state]) == (set() if is_final else {OrchestrationStatus.RUNNING})
 
 
 def test_every_status_can_be_reached() -> None:
@@ -69,7 +71,9 @@ def test_every_status_can_be_reached() -> None:
     assert reachable(OrchestrationStatus.RUNNING, ORCHESTRATION_TRANSITIONS) == set(OrchestrationStatus)
 
 
-@pytest.mark.parametrize("status", [status for status in TaskStatus if TASK_TRANSITIONS[status]])
+@pytest.mark.parametrize(
+    "status", [status for status in TaskStatus if status not in SETTLED | {TaskStatus.SUPERSEDED}]
+)
 def test_whatever_is_not_settled_can_be_cancelled(status: TaskStatus) -> None:
     """Cancel leaves nobody waiting."""
     assert TaskStatus.CANCELLED in TASK_TRANSITIONS[status]

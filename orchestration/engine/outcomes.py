@@ -1,0 +1,318 @@
+"""What the end of an attempt means: completion, retry, an open question, an alternative plan, or the task's failure.
+
+May import: orchestration.{errors, models}, orchestration.engine.*, stdlib.
+
+Answers to questions the engine asked (an alternative plan, a verification, the cache) belong here, too: each is the
+end of a wait of one task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from orchestration.engine.core import EngineCore, timeout_of
+from orchestration.engine.edges import verdicts
+from orchestration.engine.effects import AbandonAttempt
+from orchestration.engine.events import (
+    AttemptFailed,
+    AttemptLeftOpen,
+    AttemptSucceeded,
+    PlanRevised,
+    ReplanRequested,
+    ResultReused,
+    RetryScheduled,
+    TaskDecided,
+    TaskFailed,
+    TasksCancelled,
+    VerificationUnclear,
+)
+from orchestration.engine.inputs import (
+    AlternativeFound,
+    CacheAnswer,
+    DecisionKind,
+    Heartbeat,
+    NoAlternative,
+    OutputRef,
+    ReportCancelled,
+    ReportFailure,
+    ReportSuccess,
+    VerifyAnswer,
+)
+from orchestration.engine.policy import backoff_seconds, open_error, required_descendants
+from orchestration.engine.splice import plan_revision
+from orchestration.engine.state import LONGEST_WAIT_SECONDS, State
+from orchestration.engine.task_state import TaskState
+from orchestration.models import ErrorRecord, Json, OrchestrationMode, OrchestrationStatus, TaskStatus
+
+MAY_HAVE_HAPPENED = "cancelled while it ran; its effect may have happened"
+"""Of a cancelled task that is not idempotent."""
+
+
+class AttemptOutcomes(EngineCore):
+    """Decides what follows when an attempt has ended or a question about a task is answered."""
+
+    # Reports
+
+    def _succeeded(self, report: ReportSuccess) -> None:
+        found = self._running(report.orchestration_id, report.task_id, report.attempt)
+        if found is None:
+            return
+        state, task = found
+        decided = verdicts(task, TaskStatus.COMPLETED, report.value, state.context)
+        self._free_slot()
+        self._record(
+            state,
+            AttemptSucceeded(
+                task_id=report.task_id,
+                attempt=report.attempt,
+                output=report.output,
+                verdicts=decided,
+                cost=report.cost,
+            ),
+        )
+        self.scheduler.completed(state, task)
+        self._finish_if_settled(state)
+
+    def _failed(self, report: ReportFailure) -> None:
+        found = self._running(report.orchestration_id, report.task_id, report.attempt)
+        if found is not None:
+            self._attempt_failed(*found, report.error, report.jitter)
+
+    def _stopped(self, report: ReportCancelled) -> None:
+        found = self._running(report.orchestration_id, report.task_id, report.attempt)
+        if found is None:
+            return
+        state, task = found
+        match task.stopping:
+            case "timeout" | "silence":
+                self._attempt_failed(state, task, _timeout_error(state, task), report.jitter)
+            case "cancelled":
+                self._free_slot()
+                note = "" if task.node.idempotent else MAY_HAVE_HAPPENED
+                self._record(state, TasksCancelled(task_ids=(report.task_id,), note=note))
+                self._finish_if_settled(state)
+            case None:  # the system cancelled itself; nobody asked for it
+                error = ErrorRecord(
+                    code="cancelled",
+                    message=f"The attempt was cancelled inside system {task.system!r}, not by the orchestrator.",
+                    retryable=True,
+                    attempt=task.attempt,
+                    system=task.system,
+                    effect_open=True,
+                )
+                self._attempt_failed(state, task, error, report.jitter)
+
+    def _attempt_failed(self, state: State, task: TaskState, error: ErrorRecord, jitter: float) -> None:
+        """Record a failed attempt and what follows from it: retry, alternative plan, or the task's failure."""
+        if error.effect_open and not task.node.idempotent:
+            self._left_open(state, task, open_error(error))
+            return
+        task_id = task.node.task_id
+        self._free_slot()
+        self._record(state, AttemptFailed(task_id=task_id, attempt=task.attempt, error=error))
+        retries = state.defaults.max_retries if task.node.max_retries is None else task.node.max_retries
+        is_ending = state.status is OrchestrationStatus.CANCELLING
+        if error.retryable and task.failures <= retries and not is_ending:
+            self._schedule_retry(state, task, error, jitter)
+        elif self._may_replan(state, task) and not is_ending:
+            self._request_alternative(state, task, error)
+        else:
+            self._fail(state, task, error)
+        self._finish_if_settled(state)
+
+    def _left_open(self, state: State, task: TaskState, error: ErrorRecord) -> None:
+        """Give up an attempt nobody knows the end of and that must not be repeated."""
+        task_id = task.node.task_id
+        self._free_slot()
+        if state.status is OrchestrationStatus.CANCELLING:
+            self._record(state, TasksCancelled(task_ids=(task_id,), note=MAY_HAVE_HAPPENED))
+            self._finish_if_settled(state)
+            return
+        self._record(state, AttemptLeftOpen(task_id=task_id, attempt=task.attempt, error=error))
+        self._ask_verification(state, task)
+
+    def _schedule_retry(self, state: State, task: TaskState, error: ErrorRecord, jitter: float) -> None:
+        factor = (
+            state.defaults.backoff_factor if task.node.backoff_factor is None else task.node.backoff_factor
+        )
+        delay = backoff_seconds(factor, task.failures, jitter)
+        delay = min(max(delay, error.retry_after_seconds or 0.0), LONGEST_WAIT_SECONDS)
+        due_at_us = self._after(delay)
+        self._record(
+            state,
+            RetryScheduled(
+                task_id=task.node.task_id, attempt=task.attempt, delay_seconds=delay, due_at_us=due_at_us
+            ),
+        )
+        self._add_deadline(due_at_us, "retry", state, task)
+
+    def _fail(self, state: State, task: TaskState, error: ErrorRecord) -> None:
+        decided = verdicts(task, TaskStatus.FAILED, None, state.context)
+        self._record(state, TaskFailed(task_id=task.node.task_id, error=error, verdicts=decided))
+
+    def _abandon(self, state: State, task: TaskState) -> None:
+        """Give an attempt up that did not stop; its work may go on."""
+        task_id = task.node.task_id
+        self._decision.effects.append(
+            AbandonAttempt(orchestration_id=state.orchestration_id, task_id=task_id, attempt=task.attempt)
+        )
+        note = f"work may continue at {task.system}"
+        if task.stopping == "cancelled":
+            self._free_slot()
+            self._record(state, TasksCancelled(task_ids=(task_id,), note=note))
+            self._finish_if_settled(state)
+        else:
+            self._attempt_failed(state, task, _timeout_error(state, task, note), jitter=1.0)
+
+    # Signs of life
+
+    def _alive(self, beat: Heartbeat) -> None:
+        found = self._running(beat.orchestration_id, beat.task_id, beat.attempt)
+        if found is not None and found[1].node.heartbeat_timeout_seconds is not None:
+            self._beats[beat.orchestration_id, beat.task_id] = self._now_us
+
+    def _silent(self, state: State, task: TaskState) -> None:
+        """Stop an attempt that has been silent for too long; wait on for one that has not."""
+        limit = task.node.heartbeat_timeout_seconds
+        if task.stopping is not None or limit is None:
+            return
+        last_us = self._beats.get((state.orchestration_id, task.node.task_id), task.started_at_us or 0)
+        due_us = last_us + round(limit * 1_000_000)
+        if due_us > self._now_us:
+            self._add_deadline(due_us, "silence", state, task)
+        else:
+            self._stop(state, task, "silence")
+
+    # Alternatives
+
+    def _may_replan(self, state: State, task: TaskState) -> bool:
+        under_way = state.counts.get(TaskStatus.REPLANNING, 0)
+        return (
+            state.can_replan
+            and state.mode is OrchestrationMode.ADAPTIVE
+            and task.replans < self.options.max_replans_per_task
+            and state.revision - 1 + under_way < self.options.max_replans
+        )
+
+    def _request_alternative(self, state: State, task: TaskState, error: ErrorRecord) -> None:
+        paused = required_descendants(state, task)
+        self._record(state, ReplanRequested(task_id=task.node.task_id, error=error, paused=paused))
+        self._ask_alternative(state, task)
+
+    def _alternative(self, item: AlternativeFound | NoAlternative) -> None:
+        found = self._driven_task(item.orchestration_id, item.task_id)
+        if found is None or found[1].status is not TaskStatus.REPLANNING:
+            return  # whoever drives it asks anew
+        state, task = found
+        self._answered(item.orchestration_id, item.task_id)
+        revision: PlanRevised | str = (
+            item.reason if isinstance(item, NoAlternative) else plan_revision(state, task, item)
+        )
+        if isinstance(revision, PlanRevised):
+            self._record(state, revision)
+            self.scheduler.revised(state)
+        else:
+            assert task.error is not None, "only a failed attempt leads to replanning"
+            message = f"{task.error.message} (no alternative plan: {revision})"
+            self._fail(state, task, replace(task.error, message=message, retry_after_seconds=None))
+        self._finish_if_settled(state)
+
+    # Open questions
+
+    def _verified(self, item: VerifyAnswer) -> None:
+        found = self._driven_task(item.orchestration_id, item.task_id)
+        if found is None or found[1].status is not TaskStatus.UNKNOWN or found[1].attempt != item.attempt:
+            return  # somebody decided meanwhile
+        state, task = found
+        self._answered(item.orchestration_id, item.task_id)
+        if item.answer == "unclear":
+            reason = item.reason or "it answered `unclear`"
+            self._record(
+                state, VerificationUnclear(task_id=item.task_id, attempt=item.attempt, reason=reason)
+            )
+            return
+        decision: DecisionKind = "done" if item.answer == "done" else "retry"
+        self._decided(state, task, decision, "verify", item.reason, item.output, item.value)
+        self._finish_if_settled(state)
+
+    def _decided(
+        self,
+        state: State,
+        task: TaskState,
+        decision: DecisionKind,
+        by: str,
+        reason: str,
+        output: OutputRef | None,
+        value: Json,
+    ) -> None:
+        """Record what was decided about a task nobody knew the end of."""
+        is_done = decision == "done"
+        self._record(
+            state,
+            TaskDecided(
+                task_id=task.node.task_id,
+                decision=decision,
+                by=by,
+                reason=reason,
+                output=output if is_done else None,
+                verdicts=verdicts(task, TaskStatus.COMPLETED, value, state.context) if is_done else (),
+            ),
+        )
+
+    # Results that are there already
+
+    def _cache_answered(self, item: CacheAnswer) -> None:
+        found = self._driven_task(item.orchestration_id, item.task_id)
+        if found is None:
+            return
+        state, task = found
+        self._answered(item.orchestration_id, item.task_id)
+        if task.status is not TaskStatus.READY or item.task_id not in state.held:
+            return
+        if state.status is not OrchestrationStatus.RUNNING:
+            return  # paused: it stays held, and is asked about again when it is resumed
+        state.held.discard(item.task_id)
+        if item.output is None:
+            self.scheduler.ready(state, item.task_id)
+            return
+        self._use_again(state, task, item.output, item.value, item.source, "cache")
+        self._finish_if_settled(state)
+
+    def _use_again(
+        self,
+        state: State,
+        task: TaskState,
+        output: OutputRef,
+        value: Json,
+        source: str,
+        because: Literal["cache", "reuse"],
+    ) -> None:
+        """Complete a task by an output that is there already."""
+        self._record(
+            state,
+            ResultReused(
+                task_id=task.node.task_id,
+                output=output,
+                source=source,
+                because=because,
+                verdicts=verdicts(task, TaskStatus.COMPLETED, value, state.context),
+            ),
+        )
+
+
+def _timeout_error(state: State, task: TaskState, note: str = "") -> ErrorRecord:
+    if task.stopping == "silence":
+        code = "heartbeat_timeout"
+        told = f"Attempt {task.attempt} gave no sign of life for {task.node.heartbeat_timeout_seconds:g} s."
+    else:
+        code = "timeout"
+        told = f"Attempt {task.attempt} ran out of its {timeout_of(state, task):g} s."
+    return ErrorRecord(
+        code=code,
+        message=told + (f" It did not stop: {note}." if note else ""),
+        retryable=True,
+        attempt=task.attempt,
+        system=task.system,
+        effect_open=True,
+    )
