@@ -2,13 +2,14 @@
 
 May import: orchestration.{models, ports, engine.events}, pydantic, stdlib.
 
-Every document is JSON. pydantic's own serializers, one per event class, are as fast as code written by hand
-for the commonest events and can't drift from the classes. `UnreadableError` says which document can't be
-understood; the caller knows in which database.
+Every document is JSON; the old part of a journal is many of them, compressed together. pydantic's own serializers, one
+per event class, are as fast as code written by hand for the commonest events and can't drift from the classes.
+`UnreadableError` says which document can't be understood; the caller knows in which database.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -17,7 +18,16 @@ from pydantic_core import SchemaSerializer
 
 from orchestration.engine.events import Event, Recorded
 from orchestration.models import ErrorRecord, JsonObject, OrchestrationId, TaskStatus
-from orchestration.ports import DriverIdentity, Summary, TaskRow, Thought
+from orchestration.ports import (
+    ControlAnswer,
+    ControlRequest,
+    DriverIdentity,
+    DriverView,
+    Needs,
+    Summary,
+    TaskRow,
+    Thought,
+)
 
 T = TypeVar("T")
 
@@ -33,6 +43,9 @@ _HOLDER: TypeAdapter[DriverIdentity] = TypeAdapter(DriverIdentity)
 _CONTEXT: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
 _THOUGHTS: TypeAdapter[tuple[Thought, ...]] = TypeAdapter(tuple[Thought, ...])
 _NOTES: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
+_NEEDS: TypeAdapter[dict[str, dict[str, str]]] = TypeAdapter(dict[str, dict[str, str]])
+_REQUEST: TypeAdapter[ControlRequest] = TypeAdapter(ControlRequest)
+_ANSWER: TypeAdapter[ControlAnswer] = TypeAdapter(ControlAnswer)
 _STATUSES: dict[str, TaskStatus] = {status.value: status for status in TaskStatus}
 
 TASK_COLUMNS = (
@@ -75,6 +88,32 @@ def decode_events(orchestration_id: OrchestrationId, rows: Sequence[tuple[int, i
         Recorded(orchestration_id=orchestration_id, seq=seq, at_us=at_us, event=event)
         for (seq, at_us, _), event in zip(rows, events, strict=True)
     ]
+
+
+def encode_entries(rows: Sequence[tuple[int, int, str]]) -> bytes:
+    """Return journal entries of consecutive seqs, rows of (seq, at_us, document), as one compressed document."""
+    # A line break in a document can only stand between its parts: inside text JSON writes it as `\n`.
+    lines = [f"{at_us} {event.replace(chr(10), ' ')}" for _, at_us, event in rows]
+    return zlib.compress("\n".join(lines).encode())
+
+
+def decode_entries(
+    orchestration_id: OrchestrationId, first_seq: int, last_seq: int, content: bytes
+) -> list[tuple[int, int, str]]:
+    """Return rows of (seq, at_us, document) from what `encode_entries` made.
+
+    Raises:
+        UnreadableError: It can't be unpacked, or does not hold the entries it should.
+    """
+    what = f"The journal of {orchestration_id!r} from entry {first_seq} to {last_seq}"
+    try:
+        lines = [line.split(" ", 1) for line in zlib.decompress(content).decode().split("\n")]
+        rows = [(seq, int(at_us), event) for seq, (at_us, event) in enumerate(lines, start=first_seq)]
+    except (zlib.error, ValueError) as error:
+        raise UnreadableError(what, str(error)) from error
+    if len(rows) != last_seq - first_seq + 1:
+        raise UnreadableError(what, f"it holds {len(rows)} entries")
+    return rows
 
 
 # --- Task rows ----------------------------------------------------------------------------------------------
@@ -156,6 +195,36 @@ def decode_holder(document: str | None, orchestration_id: OrchestrationId) -> Dr
     return _decode(_HOLDER, document, f"The driver of {orchestration_id!r}")
 
 
+def decode_driver(
+    orchestration_id: OrchestrationId,
+    identity: str | None,
+    beats: int,
+    lease_seconds: float,
+    beat_at_us: int,
+) -> DriverView | None:
+    """Return the heartbeats of an orchestration's driver, or raise `UnreadableError`; None when it gave none."""
+    if identity is None:
+        return None
+    return DriverView(
+        identity=_decode(_HOLDER, identity, f"The heartbeat of the driver of {orchestration_id!r}"),
+        beats=beats,
+        lease_seconds=lease_seconds,
+        beat_at_us=beat_at_us,
+    )
+
+
+def encode_needs(needs: Needs) -> str:
+    """Return what an orchestration needs as JSON."""
+    return _NEEDS.dump_json({system: dict(tools) for system, tools in needs.items()}).decode()
+
+
+def decode_needs(document: str, orchestration_id: OrchestrationId) -> Needs:
+    """Return what an orchestration needs from JSON, or raise `UnreadableError`."""
+    if document == "{}":
+        return {}
+    return _decode(_NEEDS, document, f"What {orchestration_id!r} needs")
+
+
 def encode_plan_parts(
     context: JsonObject, thoughts: Sequence[Thought], notes: Sequence[str]
 ) -> tuple[str, str, str]:
@@ -176,6 +245,29 @@ def decode_plan_parts(
         _decode(_THOUGHTS, thoughts, f"A thought of plan {plan_id!r}"),
         _decode(_NOTES, notes, f"A note of plan {plan_id!r}"),
     )
+
+
+# --- Requests to whoever drives -----------------------------------------------------------------------------
+
+
+def encode_request(request: ControlRequest) -> str:
+    """Return a request as JSON."""
+    return _REQUEST.dump_json(request).decode()
+
+
+def decode_request(document: str, control_id: int) -> ControlRequest:
+    """Return a request from JSON, or raise `UnreadableError`."""
+    return _decode(_REQUEST, document, f"Request {control_id}")
+
+
+def encode_answer(answer: ControlAnswer) -> str:
+    """Return the answer to a request as JSON."""
+    return _ANSWER.dump_json(answer).decode()
+
+
+def decode_answer(document: str, control_id: int) -> ControlAnswer:
+    """Return the answer to a request from JSON, or raise `UnreadableError`."""
+    return _decode(_ANSWER, document, f"The answer to request {control_id}")
 
 
 def _decode(adapter: TypeAdapter[T], document: str, what: str) -> T:

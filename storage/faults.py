@@ -13,6 +13,7 @@ import sqlite3
 from orchestration.errors import CorruptRecordError, StorageError, StorageUnavailableError
 from storage.codec import UnreadableError
 
+_FULL = ("the disk is full", "free some space and repeat; nothing of this request was stored.")
 _UNAVAILABLE: dict[str, tuple[str, str]] = {
     "SQLITE_READONLY": (
         "it can't be written",
@@ -22,7 +23,7 @@ _UNAVAILABLE: dict[str, tuple[str, str]] = {
         "its file may not be used",
         "give yourself the right to read and write it, or choose another file with --database.",
     ),
-    "SQLITE_FULL": ("the disk is full", "free some space and repeat; nothing of this request was stored."),
+    "SQLITE_FULL": _FULL,
     "SQLITE_CANTOPEN": (
         "its file can't be opened",
         "check that the path names a file in a folder you may write to, or choose another with --database.",
@@ -35,7 +36,7 @@ _UNAVAILABLE: dict[str, tuple[str, str]] = {
 }
 CANT_OPEN_FIX = _UNAVAILABLE["SQLITE_CANTOPEN"][1]
 FOREIGN_FIX = "choose another file with --database; this one was left as it is."
-_DAMAGED = (
+DAMAGED_FIX = (
     "restore a backup, or move the file away to start afresh; `advanced-orchestration doctor` says more."
 )
 
@@ -54,7 +55,7 @@ def translate(database: str, error: Exception, *, busy_timeout_seconds: float) -
     """
     match error:
         case UnreadableError():
-            return CorruptRecordError(database, f"{error}.", _DAMAGED)
+            return CorruptRecordError(database, f"{error}.", DAMAGED_FIX)
         case FileGoneError():
             return StorageUnavailableError(
                 database,
@@ -78,10 +79,11 @@ def _translate_code(database: str, error: sqlite3.Error, busy_timeout_seconds: f
     if primary == "SQLITE_NOTADB":
         return CorruptRecordError(database, "the file is not a SQLite database.", FOREIGN_FIX)
     if primary == "SQLITE_CORRUPT":
-        return CorruptRecordError(database, f"the file is damaged ({error}).", _DAMAGED)
+        return CorruptRecordError(database, f"the file is damaged ({error}).", DAMAGED_FIX)
     if primary == "SQLITE_ERROR" and str(error).startswith(("no such table", "no such column")):
-        return CorruptRecordError(database, f"a part of it is missing ({error}).", _DAMAGED)
+        return CorruptRecordError(database, f"a part of it is missing ({error}).", DAMAGED_FIX)
     if primary in _UNAVAILABLE:
-        reason, fix = _UNAVAILABLE[primary]
+        # What the processes that use a file share can't grow: there is no room for it.
+        reason, fix = _FULL if name == "SQLITE_IOERR_SHMSIZE" else _UNAVAILABLE[primary]
         return StorageUnavailableError(database, f"{reason} ({name}: {error}).", fix)
     return None

@@ -3,7 +3,7 @@
 May import: orchestration.{models, ports, errors, execution.storage_rules}, storage.codec, stdlib.
 
 Each function is one statement, so each sees one moment of the database without a transaction, and decodes
-off the event loop's thread. Status reads one row of `orchestration`, whatever the size of the journal.
+off the event loop's thread. Status reads one row of `orchestration` and its driver's, whatever the size of the journal.
 """
 
 from __future__ import annotations
@@ -28,10 +28,19 @@ from orchestration.models import (
 from orchestration.ports import OrchestrationRecord, OrchestrationTotals, PlanRecord, TaskRow
 from storage import codec
 
-_RECORD_COLUMNS = (
-    "orchestration_id, key, goal, mode, dag_id, dag_sha256, plan_id, created_at_us, updated_at_us, last_seq, "
-    "holder, token, summary"
+_SELECT_RECORDS = (
+    "SELECT orchestration_id, key, goal, mode, dag_id, dag_sha256, plan_id, created_at_us, updated_at_us, last_seq, "
+    "holder, token, summary, needs, identity, beats, lease_seconds, beat_at_us "
+    "FROM orchestration LEFT JOIN driver ON instance = holder_instance"
 )
+_SELECT_ENTRIES = (
+    "SELECT last_seq, first_seq, events FROM journal_archive "
+    "WHERE orchestration = (SELECT number FROM orchestration WHERE orchestration_id = ?1) AND last_seq > ?2 "
+    "UNION ALL SELECT seq, at_us, event FROM journal "
+    "WHERE orchestration = (SELECT number FROM orchestration WHERE orchestration_id = ?1) AND seq > ?2 "
+    "ORDER BY 1 LIMIT ?3"
+)
+_UNFINISHED = [state for state in OrchestrationStatus if not state.is_terminal]
 
 
 def load_plan(database: sqlite3.Connection, plan_id: PlanId) -> PlanRecord:
@@ -70,8 +79,7 @@ def load_orchestration(
     """Return an orchestration's record; see `Storage.load_orchestration`."""
     if not is_unicode(orchestration_id):
         raise OrchestrationNotFoundError(orchestration_id)
-    query = f"SELECT {_RECORD_COLUMNS} FROM orchestration WHERE orchestration_id = ?"  # noqa: S608
-    row = database.execute(query, (orchestration_id,)).fetchone()
+    row = database.execute(f"{_SELECT_RECORDS} WHERE orchestration_id = ?", (orchestration_id,)).fetchone()
     if row is None:
         raise OrchestrationNotFoundError(orchestration_id)
     return _record(row)
@@ -82,11 +90,18 @@ def list_orchestrations(
 ) -> list[OrchestrationRecord]:
     """Return records, latest created first; see `Storage.list_orchestrations`."""
     wanted, values = _one_of("state", states)
-    query = (
-        f"SELECT {_RECORD_COLUMNS} FROM orchestration WHERE {wanted} ORDER BY number DESC LIMIT ? OFFSET ?"  # noqa: S608
-    )
+    query = f"{_SELECT_RECORDS} WHERE {wanted} ORDER BY number DESC LIMIT ? OFFSET ?"
     rows = database.execute(query, (*values, _number(limit), _number(offset)))
     return [_record(row) for row in rows]
+
+
+def list_unfinished(database: sqlite3.Connection) -> list[OrchestrationRecord]:
+    """Return what has not ended, oldest first; see `Storage.list_unfinished`."""
+    wanted, values = _one_of("state", _UNFINISHED)
+    # The plus keeps SQLite from walking all that ever ran in the order of its numbers.
+    return [
+        _record(row) for row in database.execute(f"{_SELECT_RECORDS} WHERE {wanted} ORDER BY +number", values)
+    ]
 
 
 def load_dag(database: sqlite3.Connection, orchestration_id: OrchestrationId) -> bytes:
@@ -104,14 +119,22 @@ def load_dag(database: sqlite3.Connection, orchestration_id: OrchestrationId) ->
 def read_events(
     database: sqlite3.Connection, orchestration_id: OrchestrationId, after_seq: int, limit: int
 ) -> list[Recorded]:
-    """Return journal entries in order; see `Storage.read_events`."""
-    rows = database.execute(
-        "SELECT seq, at_us, event FROM journal "
-        "WHERE orchestration = (SELECT number FROM orchestration WHERE orchestration_id = ?) AND seq > ? "
-        "ORDER BY seq LIMIT ?",
-        (orchestration_id, _number(after_seq), _number(limit)),
-    ).fetchall()
-    return codec.decode_events(orchestration_id, rows)
+    """Return journal entries in order; see `Storage.read_events`.
+
+    Each row is an entry, or many of them compressed; the statement hands out one by one, in order, so no more is
+    unpacked than is asked for.
+    """
+    most, after_seq = _number(limit), _number(after_seq)
+    entries: list[tuple[int, int, str]] = []
+    for last_seq, first, event in database.execute(_SELECT_ENTRIES, (orchestration_id, after_seq, most)):
+        if isinstance(event, bytes):
+            rows = codec.decode_entries(orchestration_id, first, last_seq, event)
+            entries += rows[max(0, after_seq + 1 - first) :]
+        else:
+            entries.append((last_seq, first, event))
+        if len(entries) >= most:
+            break
+    return codec.decode_events(orchestration_id, entries[:most])
 
 
 def load_tasks(
@@ -178,6 +201,8 @@ def _record(row: tuple[Any, ...]) -> OrchestrationRecord:
         holder,
         token,
         summary,
+        needs,
+        *driver,
     ) = row
     return OrchestrationRecord(
         orchestration_id=orchestration_id,
@@ -191,6 +216,8 @@ def _record(row: tuple[Any, ...]) -> OrchestrationRecord:
         updated_at_us=updated,
         last_seq=last_seq,
         holder=codec.decode_holder(holder, orchestration_id),
+        driver=codec.decode_driver(orchestration_id, *driver),
+        needs=codec.decode_needs(needs, orchestration_id),
         token=token,
         summary=codec.decode_summary(summary, orchestration_id),
     )

@@ -1,48 +1,59 @@
-"""What `doctor` asks a database: is the file intact, and do its tables agree with each other.
+"""What `doctor` asks a database: is the file intact, do its tables agree with each other; and what it can put right.
 
-May import: storage.schema, stdlib. Runs on a connection's thread.
+May import: orchestration.execution.storage_rules, storage.{artifacts, codec, retention, schema}, stdlib. Runs on a
+connection's thread.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Iterator
 
-from storage import schema
+from storage import artifacts, codec, retention, schema
 
 _MOST_LISTED = 10
 """Findings of one kind that are listed one by one."""
 
-_JOURNAL_GAPS = """
-    SELECT orchestration_id, last_seq, count(seq), coalesce(max(seq), 0)
-    FROM orchestration LEFT JOIN journal ON journal.orchestration = orchestration.number
-    GROUP BY number HAVING count(seq) <> last_seq OR coalesce(max(seq), 0) <> last_seq
+_JOURNALS = """
+    SELECT orchestration_id, last_seq,
+        (SELECT count(*) FROM journal WHERE orchestration = number),
+        (SELECT coalesce(sum(last_seq - first_seq + 1), 0) FROM journal_archive WHERE orchestration = number),
+        coalesce((SELECT max(seq) FROM journal WHERE orchestration = number), archived_seq),
+        coalesce((SELECT max(last_seq) FROM journal_archive WHERE orchestration = number), 0) = archived_seq
+    FROM orchestration
+"""
+_ARCHIVES = """
+    SELECT orchestration_id, first_seq, journal_archive.last_seq, events
+    FROM journal_archive JOIN orchestration ON number = orchestration
 """
 _MISSING_OUTPUTS = """
     SELECT orchestration_id, task_id
     FROM task JOIN orchestration ON orchestration.number = task.orchestration
     WHERE output_sha256 IS NOT NULL AND output IS NULL AND output_artifact IS NULL
 """
+_UNUSED = f"""
+    SELECT sha256, length(content) FROM artifact
+    WHERE {artifacts.UNNAMED} AND sha256 NOT IN (SELECT sha256 FROM loose_artifact)
+"""  # noqa: S608
+"""Loose ones are housekeeping's: that they are there is nothing wrong."""
+_LOST_CONTROLS = "orchestration NOT IN (SELECT number FROM orchestration)"
 
 
 def problems(database: sqlite3.Connection) -> list[str]:
     """Return what is wrong with the database, one line each; empty when it is sound."""
-    found = _integrity(database)
+    found = damage(database)
     if found:
         return found  # the questions below would only stumble over the same damage
     version, known = schema.schema_version(database), len(schema.migrations())
     if version != known:
-        found.append(f"schema: version is {version}, expected {known}")
+        return [f"schema: version is {version}, expected {known}"]
     found += [
         f"references: a row of {table} names a row of {parent} that is missing"
         for table, _, parent, _ in database.execute("PRAGMA foreign_key_check").fetchmany(_MOST_LISTED)
     ]
-    found += [
-        f"journal: {orchestration_id!r} should have {last_seq} entries; it has {count}, up to seq {highest}"
-        for orchestration_id, last_seq, count, highest in database.execute(_JOURNAL_GAPS).fetchmany(
-            _MOST_LISTED
-        )
-    ]
+    found += _few(_journal_gaps(database))
+    found += _few(_unreadable_archives(database))
     found += [
         f"outputs: the output of task {task_id!r} of {orchestration_id!r} is missing"
         for orchestration_id, task_id in database.execute(_MISSING_OUTPUTS).fetchmany(_MOST_LISTED)
@@ -52,10 +63,14 @@ def problems(database: sqlite3.Connection) -> list[str]:
         for sha256, content in database.execute("SELECT sha256, content FROM artifact")
         if hashlib.sha256(content).hexdigest() != sha256
     ][:_MOST_LISTED]
+    unused = database.execute(_UNUSED).fetchall()
+    if unused:
+        found.append(f"artifacts: {_artifacts_told(unused)} that nothing names")
     return found
 
 
-def _integrity(database: sqlite3.Connection) -> list[str]:
+def damage(database: sqlite3.Connection) -> list[str]:
+    """Return what is wrong with the file itself, one line each."""
     found: list[str] = []
     try:
         found += [line for (line,) in database.execute("PRAGMA quick_check") if line != "ok"]
@@ -64,3 +79,56 @@ def _integrity(database: sqlite3.Connection) -> list[str]:
             raise
         found.append(str(error))
     return [f"integrity: {line}" for line in found]
+
+
+def mend(database: sqlite3.Connection, now_us: int) -> list[str]:
+    """Put right, within one transaction, what can be put right without losing anything; one line each.
+
+    Nothing is rebuilt: a file that `damage` finds something in must not come here.
+    """
+    mended: list[str] = []
+    unused = database.execute(_UNUSED).fetchall()
+    if unused:
+        database.executemany("DELETE FROM artifact WHERE sha256 = ?", [(sha256,) for sha256, _ in unused])
+        mended.append(f"removed {_artifacts_told(unused)} that nothing named")
+    drivers = retention.remove_silent_drivers(database, now_us)
+    if drivers:
+        mended.append(
+            f"forgot {_counted(drivers, 'driver')} that drove nothing and had been silent for a day"
+        )
+    controls = database.execute(f"DELETE FROM control WHERE {_LOST_CONTROLS}").rowcount  # noqa: S608
+    if controls:
+        mended.append(f"removed {_counted(controls, 'request')} to orchestrations that are not there")
+    return mended
+
+
+def _journal_gaps(database: sqlite3.Connection) -> Iterator[str]:
+    for orchestration_id, last_seq, live, archived, highest, fits in database.execute(_JOURNALS):
+        if (live + archived, highest) != (last_seq, last_seq):
+            yield (
+                f"journal: {orchestration_id!r} should have {last_seq} entries; it has {live + archived}, "
+                f"up to seq {highest}"
+            )
+        elif not fits:
+            yield f"journal: the compressed part of {orchestration_id!r} does not end where it should"
+
+
+def _unreadable_archives(database: sqlite3.Connection) -> Iterator[str]:
+    for orchestration_id, first_seq, last_seq, content in database.execute(_ARCHIVES):
+        try:
+            codec.decode_entries(orchestration_id, first_seq, last_seq, content)
+        except codec.UnreadableError as error:
+            yield f"journal: {error}"
+
+
+def _few(found: Iterator[str]) -> list[str]:
+    return [line for line, _ in zip(found, range(_MOST_LISTED), strict=False)]
+
+
+def _artifacts_told(unused: list[tuple[str, int]]) -> str:
+    size = sum(content_bytes for _, content_bytes in unused)
+    return f"{_counted(len(unused), 'artifact')} ({size / 1024 / 1024:.1f} MiB)"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' if count != 1 else ''}"

@@ -1,65 +1,47 @@
 """`SqliteStorage`: the Storage port over one SQLite file, shared by any number of processes on one machine.
 
-May import: orchestration.{models, ports, engine.events}, storage.*, anyio, stdlib.
+May import: orchestration.{models, ports, errors, clock, engine.events}, storage.*, anyio, stdlib.
 
-Two connections, each on its own thread: all writes go through one, reads through the other, so a long read
-holds up no commit (in WAL mode readers and the writer never wait for each other). What is done on them
-stands in `writes.py` and `reads.py`; this class opens, hands over, and tells faults in the program's own
-words.
+What is done stands in `writes.py`, `reads.py` and their smaller neighbours, as functions on a connection's thread;
+`database.py` opens the file and tells its faults. This class hands over, and says what must survive a power cut.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
 
-import anyio
 import anyio.to_thread
 
+from orchestration.clock import SystemClock
 from orchestration.engine.events import Recorded
-from orchestration.errors import TaskNotFoundError
+from orchestration.errors import CorruptRecordError, TaskNotFoundError
 from orchestration.models import OrchestrationId, OrchestrationStatus, PlanId, TaskId, TaskStatus
 from orchestration.ports import (
+    CachedResult,
     Commit,
+    ControlAnswer,
+    ControlRequest,
     Created,
     DriverIdentity,
+    DriverView,
     Lease,
     NewOrchestration,
     NewPlan,
     OrchestrationRecord,
     OrchestrationTotals,
+    PendingControl,
     PlanRecord,
+    Retained,
+    Retention,
     TaskRow,
 )
-from storage import reads, schema, soundness, writes
-from storage.connection import Connection
-from storage.faults import translate
-from storage.transaction import WriteTransaction
-
-T = TypeVar("T")
-
-_WRITER_PRAGMAS = (
-    "foreign_keys = ON",
-    "cache_size = -16000",
-    "wal_autocheckpoint = 4000",
-    "journal_size_limit = 67108864",
-)
-"""16 MB of cache. A checkpoint every 16 MB of log: four times SQLite's default, because the same pages change in
-commit after commit and are copied once. The log is cut back to 64 MB after a long reader made it grow."""
-
-Synchronous = Literal["NORMAL", "FULL"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    writer: Connection
-    reader: Connection
-    transaction: WriteTransaction
+from storage import cache, controls, copying, reads, soundness, writes
+from storage.database import Database, Synchronous
+from storage.faults import DAMAGED_FIX
+from storage.leases import acquire_lease, release_lease, renew_leases, retire_driver
+from storage.retention import retain
 
 
 class SqliteStorage:
@@ -80,16 +62,13 @@ class SqliteStorage:
             raise ValueError(f"synchronous is {synchronous!r}; expected NORMAL or FULL.")
         if not busy_timeout_seconds >= 0:
             raise ValueError(f"busy_timeout_seconds is {busy_timeout_seconds!r}; expected 0 or more.")
-        self._path = Path(path).expanduser().absolute()
-        self._synchronous = synchronous
-        self._busy_timeout_seconds = busy_timeout_seconds
-        self._opened: _Opened | None = None
-        self._opening = anyio.Lock()
+        path = Path(path).expanduser().absolute()
+        self._database = Database(path, synchronous=synchronous, busy_timeout_seconds=busy_timeout_seconds)
 
     @property
     def location(self) -> str:
         """The path of the file."""
-        return str(self._path)
+        return self._database.location
 
     @property
     def is_durable(self) -> bool:
@@ -99,84 +78,158 @@ class SqliteStorage:
     @property
     def size_bytes(self) -> int:
         """What the database takes on disk, its write-ahead log included; 0 while there is none."""
-        files = (self._path, self._path.with_name(self._path.name + "-wal"))
-        return sum(file.stat().st_size for file in files if file.exists())
+        return self._database.size_bytes
+
+    @property
+    def disk_free_bytes(self) -> int:
+        """What is left for this user on the file system that holds the file, or will hold it."""
+        return self._database.disk_free_bytes
 
     async def open(self) -> None:
         """Make ready; see `Storage.open`."""
-        await self._ready()
+        await self._database.open()
 
     async def aclose(self) -> None:
         """Finish what is under way and close; a later call of any method opens again."""
-        async with self._opening:
-            opened, self._opened = self._opened, None
-            if opened is not None:
-                with anyio.CancelScope(shield=True):
-                    await opened.reader.close()
-                    await opened.writer.close()
+        await self._database.aclose()
 
     async def check(self) -> list[str]:
         """Return what is wrong with the database, one line each; empty when it is sound. Reads all of it."""
-        return await self._read(soundness.problems)
+        return await self._database.read(soundness.problems)
+
+    async def mend(self) -> list[str]:
+        """Put right what can be without losing anything, and return what was, one line each.
+
+        Raises:
+            CorruptRecordError: The file is damaged; nothing was changed.
+        """
+        damage = await self._database.read(soundness.damage)
+        if damage:
+            raise CorruptRecordError(self.location, f"the file is damaged ({damage[0]}).", DAMAGED_FIX)
+        mended = await self._database.write(partial(soundness.mend, now_us=SystemClock().now_us()))
+        before = self.size_bytes
+        if await self._database.cut_log() and self.size_bytes < before:
+            mended.append(f"emptied the write-ahead log ({(before - self.size_bytes) / 1024 / 1024:.1f} MiB)")
+        return mended
 
     # Plans
 
     async def save_plan(self, plan: NewPlan) -> PlanRecord:
         """Store a plan; see `Storage.save_plan`."""
-        return await self._write(partial(writes.save_plan, plan=plan), full=True)
+        return await self._database.write(partial(writes.save_plan, plan=plan), full=True)
 
     async def load_plan(self, plan_id: PlanId) -> PlanRecord:
         """Return a plan; see `Storage.load_plan`."""
-        return await self._read(partial(reads.load_plan, plan_id=plan_id))
+        return await self._database.read(partial(reads.load_plan, plan_id=plan_id))
 
     # Orchestrations
 
     async def create_orchestration(self, new: NewOrchestration) -> Created:
         """Create an orchestration; see `Storage.create_orchestration`."""
-        return await self._write(partial(writes.create_orchestration, new=new), full=True)
+        return await self._database.write(partial(writes.create_orchestration, new=new), full=True)
 
     async def acquire_lease(
         self,
         orchestration_id: OrchestrationId,
         holder: DriverIdentity,
-        is_gone: Callable[[DriverIdentity], bool],
+        is_gone: Callable[[DriverIdentity, DriverView | None], bool],
     ) -> Lease:
         """Take the lease; see `Storage.acquire_lease`.
 
         `is_gone` is called on the writer's thread, within the transaction.
         """
-        return await self._write(
-            partial(writes.acquire_lease, orchestration_id=orchestration_id, holder=holder, is_gone=is_gone)
+        return await self._database.write(
+            partial(acquire_lease, orchestration_id=orchestration_id, holder=holder, is_gone=is_gone)
         )
 
     async def release_lease(self, lease: Lease) -> None:
         """Give the lease back; see `Storage.release_lease`."""
-        await self._write(partial(writes.release_lease, lease=lease))
+        await self._database.write(partial(release_lease, lease=lease))
+
+    async def renew_leases(
+        self, holder: DriverIdentity, leases: Sequence[Lease], *, lease_seconds: float, now_us: int
+    ) -> list[OrchestrationId]:
+        """Count a heartbeat; see `Storage.renew_leases`."""
+        return await self._database.write(
+            partial(
+                renew_leases, holder=holder, leases=tuple(leases), lease_seconds=lease_seconds, now_us=now_us
+            )
+        )
+
+    async def retire_driver(self, holder: DriverIdentity) -> None:
+        """Forget a driver; see `Storage.retire_driver`."""
+        await self._database.write(partial(retire_driver, holder=holder))
+
+    async def list_unfinished(self) -> list[OrchestrationRecord]:
+        """Return what has not ended, oldest first; see `Storage.list_unfinished`."""
+        return await self._database.read(reads.list_unfinished)
+
+    async def change_count(self) -> int:
+        """Return a number that changes when others commit, through any other object or process."""
+        return await self._database.change_count()
+
+    # Control of what another process drives
+
+    async def send_control(
+        self, orchestration_id: OrchestrationId, request: ControlRequest, *, sent_at_us: int
+    ) -> int:
+        """Store a request; see `Storage.send_control`."""
+        return await self._database.write(
+            partial(
+                controls.send_control,
+                orchestration_id=orchestration_id,
+                request=request,
+                sent_at_us=sent_at_us,
+            ),
+            full=True,
+        )
+
+    async def pending_controls(self) -> list[PendingControl]:
+        """Return what nobody has answered, oldest first; see `Storage.pending_controls`."""
+        return await self._database.read(controls.pending_controls)
+
+    async def load_control_answer(self, control_id: int) -> ControlAnswer | None:
+        """Return what became of a request; see `Storage.load_control_answer`."""
+        return await self._database.read(partial(controls.load_control_answer, control_id=control_id))
+
+    async def withdraw_control(self, control_id: int) -> bool:
+        """Take a request back; see `Storage.withdraw_control`."""
+        return await self._database.write(partial(controls.withdraw_control, control_id=control_id))
+
+    # Results used again
+
+    async def load_cached(self, key: str, *, now_us: int) -> CachedResult | None:
+        """Return what is stored under a key; see `Storage.load_cached`."""
+        return await self._database.read(partial(cache.load_cached, key=key, now_us=now_us))
 
     async def append(self, commits: Sequence[Commit]) -> None:
         """Store a batch as one transaction; see `Storage.append`."""
         if commits:
-            await self._write(partial(writes.append, commits=commits))
+            await self._database.write(
+                partial(writes.append, commits=commits), full=any(commit.is_critical for commit in commits)
+            )
 
     async def load_orchestration(self, orchestration_id: OrchestrationId) -> OrchestrationRecord:
         """Return an orchestration's record; see `Storage.load_orchestration`."""
-        return await self._read(partial(reads.load_orchestration, orchestration_id=orchestration_id))
+        return await self._database.read(partial(reads.load_orchestration, orchestration_id=orchestration_id))
 
     async def list_orchestrations(
         self, *, states: Sequence[OrchestrationStatus] | None = None, limit: int = 100, offset: int = 0
     ) -> list[OrchestrationRecord]:
         """Return records, latest created first; see `Storage.list_orchestrations`."""
-        return await self._read(partial(reads.list_orchestrations, states=states, limit=limit, offset=offset))
+        return await self._database.read(
+            partial(reads.list_orchestrations, states=states, limit=limit, offset=offset)
+        )
 
     async def load_dag(self, orchestration_id: OrchestrationId) -> bytes:
         """Return the DAG document; see `Storage.load_dag`."""
-        return await self._read(partial(reads.load_dag, orchestration_id=orchestration_id))
+        return await self._database.read(partial(reads.load_dag, orchestration_id=orchestration_id))
 
     async def read_events(
         self, orchestration_id: OrchestrationId, *, after_seq: int = 0, limit: int = 1000
     ) -> list[Recorded]:
         """Return journal entries in order; see `Storage.read_events`."""
-        return await self._read(
+        return await self._database.read(
             partial(reads.read_events, orchestration_id=orchestration_id, after_seq=after_seq, limit=limit)
         )
 
@@ -190,7 +243,7 @@ class SqliteStorage:
         limit: int = 1000,
     ) -> list[TaskRow]:
         """Return task rows by position; see `Storage.load_tasks`."""
-        return await self._read(
+        return await self._database.read(
             partial(
                 reads.load_tasks,
                 orchestration_id=orchestration_id,
@@ -205,76 +258,30 @@ class SqliteStorage:
         self, orchestration_id: OrchestrationId, task_ids: Sequence[TaskId]
     ) -> dict[TaskId, bytes]:
         """Return outputs by task; see `Storage.load_outputs`."""
-        return await self._read(
+        return await self._database.read(
             partial(reads.load_outputs, orchestration_id=orchestration_id, task_ids=task_ids)
         )
 
     def load_output_blocking(self, orchestration_id: OrchestrationId, task_id: TaskId) -> bytes:
         """Return one output, over a connection of its own; see `Storage.load_output_blocking`."""
-        with self._faults_told():
-            uri = f"{self._path.as_uri()}?mode=ro"
-            with closing(sqlite3.connect(uri, uri=True, timeout=self._busy_timeout_seconds)) as database:
-                found = reads.load_outputs(database, orchestration_id, [task_id])
+        found = self._database.read_blocking(
+            partial(reads.load_outputs, orchestration_id=orchestration_id, task_ids=[task_id])
+        )
         if task_id not in found:
             raise TaskNotFoundError(orchestration_id, task_id)
         return found[task_id]
 
     async def load_totals(self, *, since_us: int | None = None) -> OrchestrationTotals:
         """Return sums over orchestrations; see `Storage.load_totals`."""
-        return await self._read(partial(reads.load_totals, since_us=since_us))
+        return await self._database.read(partial(reads.load_totals, since_us=since_us))
 
-    # Opening, and the two ways to the database
+    # Housekeeping
 
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        opened = self._opened or await self._ready()
-        with self._faults_told():
-            return await opened.reader.call(work)
+    async def retain(self, retention: Retention, *, now_us: int) -> Retained:
+        """Do one round of housekeeping; see `Storage.retain`."""
+        return await retain(self._database, retention, now_us)
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T], *, full: bool = False) -> T:
-        opened = self._opened or await self._ready()
-        transaction = opened.transaction
-        with self._faults_told():
-            return await opened.writer.call(lambda database: transaction.run(database, work, full=full))
-
-    async def _ready(self) -> _Opened:
-        async with self._opening:
-            if self._opened is None:
-                with self._faults_told():
-                    self._opened = await self._open()
-            return self._opened
-
-    async def _open(self) -> _Opened:
-        await anyio.to_thread.run_sync(schema.look, self._path, self.location)
-        writer = await self._connect()
-        try:
-            transaction = await writer.call(self._prepare_writer)
-            reader = await self._connect()
-            await reader.call(_prepare_reader)
-        except BaseException:
-            await writer.close()
-            raise
-        return _Opened(writer, reader, transaction)
-
-    async def _connect(self) -> Connection:
-        return await Connection.open(self._path, busy_timeout_seconds=self._busy_timeout_seconds)
-
-    def _prepare_writer(self, database: sqlite3.Connection) -> WriteTransaction:
-        schema.prepare(database, self.location, busy_timeout_seconds=self._busy_timeout_seconds)
-        database.execute(f"PRAGMA synchronous = {self._synchronous}")
-        for pragma in _WRITER_PRAGMAS:
-            database.execute(f"PRAGMA {pragma}")
-        return WriteTransaction(self._path, synchronous=self._synchronous)
-
-    @contextmanager
-    def _faults_told(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            told = translate(self.location, error, busy_timeout_seconds=self._busy_timeout_seconds)
-            if told is None:
-                raise
-            raise told from error
-
-
-def _prepare_reader(database: sqlite3.Connection) -> None:
-    database.execute("PRAGMA query_only = ON")
+    async def backup(self, path: Path) -> int:
+        """Write a copy into a new file; see `Storage.backup`."""
+        await self._database.open()
+        return await anyio.to_thread.run_sync(copying.back_up, self._database, path)

@@ -1,27 +1,42 @@
 """Everything that changes the database, each within one transaction: plain functions on a connection's thread.
 
-May import: orchestration.{models, ports, errors, execution.storage_rules}, storage.{codec, reads},
-stdlib.
+May import: orchestration.{models, ports, errors, execution.storage_rules}, storage.{artifacts, cache, codec, controls,
+reads}, stdlib.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from orchestration.errors import (
     IdempotencyConflictError,
-    LeaseHeldError,
     OrchestrationNotFoundError,
     StaleFencingTokenError,
+    TaskNotFoundError,
 )
-from orchestration.execution.storage_rules import check_sequence, next_free_id
+from orchestration.execution.storage_rules import (
+    cached_output,
+    check_reused,
+    check_sequence,
+    ended_at_us,
+    next_free_id,
+)
 from orchestration.models import OrchestrationId
-from orchestration.ports import Commit, Created, DriverIdentity, Lease, NewOrchestration, NewPlan, PlanRecord
-from storage import codec, reads
+from orchestration.ports import (
+    CacheEntry,
+    Commit,
+    ControlAnswer,
+    Created,
+    Lease,
+    NewOrchestration,
+    NewPlan,
+    PlanRecord,
+    StoredOutput,
+)
+from storage import artifacts, cache, codec, controls, reads
 
-_INSERT_ARTIFACT = "INSERT INTO artifact (sha256, content) VALUES (?, ?) ON CONFLICT DO NOTHING"
 _INSERT_EVENT = "INSERT INTO journal (orchestration, seq, at_us, event) VALUES (?, ?, ?, ?)"
 _UPSERT_TASK = (
     f"INSERT INTO task (orchestration, {codec.TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
@@ -32,9 +47,6 @@ _UPSERT_TASK = (
     "error = excluded.error, output_sha256 = excluded.output_sha256, output_bytes = excluded.output_bytes, "
     "note = excluded.note"
 )
-_MOST_IN_ROW_BYTES = 512
-"""Longer outputs go among the artifacts, inline or not: status looks through all rows, so rows must stay small."""
-
 _SET_OUTPUT = "UPDATE task SET output_artifact = ?, output = ? WHERE orchestration = ? AND task_id = ?"
 
 
@@ -48,7 +60,9 @@ def append(database: sqlite3.Connection, commits: Sequence[Commit]) -> None:
     events: list[tuple[int, int, int, str]] = []
     tasks: dict[tuple[int, str], tuple[Any, ...]] = {}
     outputs: dict[tuple[int, str], tuple[Any, ...]] = {}
-    artifacts: list[tuple[str, bytes]] = []
+    large: dict[str, bytes] = {}
+    cached: list[tuple[OrchestrationId, CacheEntry, StoredOutput]] = []
+    answers: list[tuple[OrchestrationId, ControlAnswer, int]] = []
     for commit in commits:
         lease = commit.lease
         head = heads.get(lease.orchestration_id)
@@ -63,18 +77,25 @@ def append(database: sqlite3.Connection, commits: Sequence[Commit]) -> None:
         for row in commit.tasks:
             tasks[number, row.task_id] = codec.task_values(number, row)
         for output in commit.outputs:
-            if output.inline and len(output.text) <= _MOST_IN_ROW_BYTES:
-                outputs[number, output.task_id] = (None, output.text, number, output.task_id)
-            else:
-                artifacts.append((output.sha256, output.text))
-                outputs[number, output.task_id] = (output.sha256, None, number, output.task_id)
-    database.executemany(_INSERT_ARTIFACT, artifacts)
+            artifact, text = artifacts.placed(output)
+            if artifact is not None:
+                large[artifact] = output.text
+            outputs[number, output.task_id] = (artifact, text, number, output.task_id)
+        cached += [(lease.orchestration_id, entry, cached_output(commit, entry)) for entry in commit.cached]
+        answers += [(lease.orchestration_id, given, head.at_us) for given in commit.answers]
+    # What was replaced within the batch is not stored at all: nobody would ever name it.
+    named = {values[0] for values in outputs.values()} | {output.sha256 for _, _, output in cached}
+    database.executemany(artifacts.INSERT, [each for each in large.items() if each[0] in named])
     database.executemany(_INSERT_EVENT, events)
     database.executemany(_UPSERT_TASK, tasks.values())
     if database.executemany(_SET_OUTPUT, outputs.values()).rowcount < len(outputs):
         raise ValueError("A commit has the output of a task that has no row.")
     for head in heads.values():
         head.write(database)
+    for orchestration_id, entry, output in cached:
+        cache.store(database, orchestration_id, entry, output)
+    for orchestration_id, given, at_us in answers:
+        controls.answer(database, orchestration_id, given, at_us)
 
 
 def create_orchestration(database: sqlite3.Connection, new: NewOrchestration) -> Created:
@@ -101,40 +122,11 @@ def create_orchestration(database: sqlite3.Connection, new: NewOrchestration) ->
         ],
     )
     database.executemany(_UPSERT_TASK, [codec.task_values(number, row) for row in new.tasks])
+    if new.reused:
+        _take_over_outputs(database, number, new)
     return Created(
         record=reads.load_orchestration(database, orchestration_id),
         lease=Lease(orchestration_id=orchestration_id, token=1, holder=new.holder),
-    )
-
-
-def acquire_lease(
-    database: sqlite3.Connection,
-    orchestration_id: OrchestrationId,
-    holder: DriverIdentity,
-    is_gone: Callable[[DriverIdentity], bool],
-) -> Lease:
-    """Take the lease of an orchestration; see `Storage.acquire_lease`."""
-    row = database.execute(
-        "SELECT holder, token FROM orchestration WHERE orchestration_id = ?", (orchestration_id,)
-    ).fetchone()
-    if row is None:
-        raise OrchestrationNotFoundError(orchestration_id)
-    present = codec.decode_holder(row[0], orchestration_id)
-    if present is not None and present != holder and not is_gone(present):
-        raise LeaseHeldError(orchestration_id, str(present))
-    token = row[1] + 1
-    database.execute(
-        "UPDATE orchestration SET holder = ?, token = ? WHERE orchestration_id = ?",
-        (codec.encode_holder(holder), token, orchestration_id),
-    )
-    return Lease(orchestration_id=orchestration_id, token=token, holder=holder)
-
-
-def release_lease(database: sqlite3.Connection, lease: Lease) -> None:
-    """Give a lease back; see `Storage.release_lease`."""
-    database.execute(
-        "UPDATE orchestration SET holder = NULL WHERE orchestration_id = ? AND token = ?",
-        (lease.orchestration_id, lease.token),
     )
 
 
@@ -142,7 +134,7 @@ def save_plan(database: sqlite3.Connection, plan: NewPlan) -> PlanRecord:
     """Store a plan; see `Storage.save_plan`."""
     plan_id = _new_id(database, "plan", plan.base_id)
     context, thoughts, notes = codec.encode_plan_parts(plan.context, plan.thoughts, plan.notes)
-    database.execute(_INSERT_ARTIFACT, (plan.dag_sha256, plan.dag_json))
+    database.execute(artifacts.INSERT, (plan.dag_sha256, plan.dag_json))
     database.execute(
         "INSERT INTO plan (plan_id, revision, goal, mode, context, dag_sha256, planner, thoughts, "
         "thinking_server, notes, created_at_us) VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -165,11 +157,11 @@ def save_plan(database: sqlite3.Connection, plan: NewPlan) -> PlanRecord:
 def _insert_orchestration(
     database: sqlite3.Connection, orchestration_id: OrchestrationId, new: NewOrchestration
 ) -> int:
-    database.execute(_INSERT_ARTIFACT, (new.dag_sha256, new.dag_json))
+    database.execute(artifacts.INSERT, (new.dag_sha256, new.dag_json))
     cursor = database.execute(
         "INSERT INTO orchestration (orchestration_id, key, request_sha256, goal, mode, dag_id, dag_sha256, "
-        "plan_id, created_at_us, updated_at_us, last_seq, holder, token, state, summary) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?)",
+        "plan_id, created_at_us, updated_at_us, last_seq, holder, holder_instance, token, state, summary, needs, "
+        "finished_at_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?)",
         (
             orchestration_id,
             new.key,
@@ -183,8 +175,11 @@ def _insert_orchestration(
             new.created_at_us,
             len(new.first_events),
             codec.encode_holder(new.holder),
+            new.holder.instance,
             new.summary.state.value,
             codec.encode_summary(new.summary),
+            codec.encode_needs(new.needs),
+            ended_at_us(new.summary, new.created_at_us),
         ),
     )
     number = cursor.lastrowid
@@ -192,11 +187,31 @@ def _insert_orchestration(
     return number
 
 
+def _take_over_outputs(database: sqlite3.Connection, number: int, new: NewOrchestration) -> None:
+    """Let tasks of a new orchestration have the outputs of earlier ones; large ones are named twice, not copied."""
+    check_reused(new)
+    outputs: list[tuple[Any, ...]] = []
+    for reused in new.reused:
+        row = database.execute(
+            "SELECT output_artifact, output FROM task WHERE task_id = ? AND orchestration = "
+            "(SELECT number FROM orchestration WHERE orchestration_id = ?)",
+            (reused.from_task, reused.from_orchestration),
+        ).fetchone()
+        if row is None or row == (None, None):
+            raise TaskNotFoundError(reused.from_orchestration, reused.from_task)
+        outputs.append((*row, number, reused.task_id))
+    database.executemany(_SET_OUTPUT, outputs)
+
+
 def _new_id(database: sqlite3.Connection, kind: str, base_id: str) -> str:
     row = database.execute(
         "SELECT last FROM id_counter WHERE kind = ? AND base_id = ?", (kind, base_id)
     ).fetchone()
-    new_id, number = next_free_id(base_id, row[0] if row else 0, lambda taken: _has(database, kind, taken))
+    new_id, number = next_free_id(
+        base_id,
+        row[0] if row else 0,
+        lambda taken: _has(database, kind, taken) or _had(database, kind, taken),
+    )
     database.execute(
         "INSERT INTO id_counter (kind, base_id, last) VALUES (?, ?, ?) "
         "ON CONFLICT DO UPDATE SET last = excluded.last",
@@ -208,6 +223,12 @@ def _new_id(database: sqlite3.Connection, kind: str, base_id: str) -> str:
 def _has(database: sqlite3.Connection, kind: str, record_id: str) -> bool:
     query = f"SELECT 1 FROM {kind} WHERE {kind}_id = ?"  # noqa: S608  (kind is one of our two table names)
     return database.execute(query, (record_id,)).fetchone() is not None
+
+
+def _had(database: sqlite3.Connection, kind: str, record_id: str) -> bool:
+    """Whether there was one whose id was chosen by hand, and that housekeeping has removed."""
+    query = "SELECT 1 FROM id_counter WHERE kind = ? AND base_id = ?"
+    return database.execute(query, (f"removed_{kind}", record_id)).fetchone() is not None
 
 
 class _Head:
@@ -239,7 +260,14 @@ class _Head:
             return
         summary = self.last.summary
         database.execute(
-            "UPDATE orchestration SET last_seq = ?, updated_at_us = ?, state = ?, summary = ? "
+            "UPDATE orchestration SET last_seq = ?, updated_at_us = ?, state = ?, summary = ?, finished_at_us = ? "
             "WHERE number = ?",
-            (self.seq, self.at_us, summary.state.value, codec.encode_summary(summary), self.number),
+            (
+                self.seq,
+                self.at_us,
+                summary.state.value,
+                codec.encode_summary(summary),
+                ended_at_us(summary, self.at_us),
+                self.number,
+            ),
         )

@@ -1,6 +1,7 @@
 """The reference storage: everything in this process's memory, gone with it; runs on any anyio backend.
 
-May import: orchestration.{models, ports, errors, engine.events, execution.storage_rules}, stdlib.
+May import: orchestration.{models, ports, errors, engine.events, execution.memory_records, execution.storage_rules},
+stdlib.
 
 Atomic by having no await inside: a method checks everything before it changes anything. Records are
 immutable, and the few that hold mutable containers are copied on the way in and out, so callers share
@@ -12,72 +13,83 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
-from orchestration.engine.events import Event, OrchestrationSubmitted, PlanRevised, Recorded
+from orchestration.engine.events import Recorded
 from orchestration.errors import (
     IdempotencyConflictError,
     LeaseHeldError,
     OrchestrationNotFoundError,
     PlanNotFoundError,
     StaleFencingTokenError,
+    StorageUnavailableError,
     TaskNotFoundError,
 )
-from orchestration.execution.storage_rules import add_up, check_sequence, next_free_id
+from orchestration.execution.memory_records import (
+    Cached,
+    Control,
+    Stored,
+    copy_event,
+    copy_needs,
+    copy_recorded,
+    copy_summary,
+)
+from orchestration.execution.storage_rules import (
+    ABANDONED_AFTER_US,
+    ANSWERS_KEPT_US,
+    add_up,
+    cached_output,
+    check_answer,
+    check_reused,
+    check_sequence,
+    instant_before,
+    next_free_id,
+    numbered,
+    to_be_removed,
+)
 from orchestration.models import OrchestrationId, OrchestrationStatus, PlanId, TaskId, TaskStatus
 from orchestration.ports import (
+    CachedResult,
     Commit,
+    ControlAnswer,
+    ControlRequest,
     Created,
     DriverIdentity,
+    DriverView,
     Lease,
     NewOrchestration,
     NewPlan,
     OrchestrationRecord,
     OrchestrationTotals,
+    PendingControl,
     PlanRecord,
-    Summary,
+    Retained,
+    Retention,
+    StoredOutput,
     TaskRow,
 )
 
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class _Stored:
-    """One orchestration."""
-
-    record: OrchestrationRecord
-    request_sha256: str
-    dag_json: bytes
-    events: list[Recorded] = field(default_factory=list)
-    tasks: dict[TaskId, TaskRow] = field(default_factory=dict)
-    outputs: dict[TaskId, bytes] = field(default_factory=dict)
-    by_position: list[TaskId] | None = None
-    """Task ids in order; None when a task was added since."""
-
-    def put_tasks(self, rows: Sequence[TaskRow]) -> None:
-        for row in rows:
-            known = self.tasks.get(row.task_id)
-            if known is None or known.position != row.position:
-                self.by_position = None
-            self.tasks[row.task_id] = row
-
-    def ordered_tasks(self) -> list[TaskRow]:
-        if self.by_position is None:
-            self.by_position = sorted(self.tasks, key=lambda task_id: self.tasks[task_id].position)
-        return [self.tasks[task_id] for task_id in self.by_position]
-
-
 class MemoryStorage:
     """State in memory: not durable, not shared with other processes."""
 
     def __init__(self) -> None:
-        self._orchestrations: dict[OrchestrationId, _Stored] = {}
+        self._orchestrations: dict[OrchestrationId, Stored] = {}
         self._keys: dict[str, OrchestrationId] = {}
         self._plans: dict[PlanId, PlanRecord] = {}
         self._last_numbers: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._removed_ids: set[OrchestrationId] = set()
+        """Those that were chosen by hand, and that counting up may still arrive at."""
         self._artifacts: dict[str, bytes] = {}
+        """Documents and large outputs by their hash, each kept once."""
+        self._drivers: dict[str, DriverView] = {}
+        self._controls: dict[int, Control] = {}
+        self._last_control = 0
+        self._cache: dict[str, Cached] = {}
 
     @property
     def location(self) -> str:
@@ -99,7 +111,7 @@ class MemoryStorage:
 
     async def save_plan(self, plan: NewPlan) -> PlanRecord:
         """Store a plan; see `Storage.save_plan`."""
-        plan_id = self._new_id("plan", plan.base_id, self._plans)
+        plan_id = self._new_id("plan", plan.base_id, self._plans.__contains__)
         self._plans[plan_id] = PlanRecord(
             plan_id=plan_id,
             revision=1,
@@ -130,12 +142,17 @@ class MemoryStorage:
             first = self._orchestrations[self._keys[new.key]]
             if first.request_sha256 != new.request_sha256:
                 raise IdempotencyConflictError(new.key, first.record.orchestration_id)
-            return Created(record=_copy_record(first.record), lease=None)
+            return Created(record=self._seen(first), lease=None)
+        if new.orchestration_id in self._orchestrations:
+            raise IdempotencyConflictError(new.orchestration_id, new.orchestration_id)
+        reused = self._reused_outputs(new)
         orchestration_id = new.orchestration_id
         if orchestration_id is None:
-            orchestration_id = self._new_id("orchestration", new.base_id, self._orchestrations)
-        elif orchestration_id in self._orchestrations:
-            raise IdempotencyConflictError(orchestration_id, orchestration_id)
+            orchestration_id = self._new_id(
+                "orchestration",
+                new.base_id,
+                lambda taken: taken in self._orchestrations or taken in self._removed_ids,
+            )
         record = OrchestrationRecord(
             orchestration_id=orchestration_id,
             key=new.key,
@@ -148,13 +165,15 @@ class MemoryStorage:
             updated_at_us=new.created_at_us,
             last_seq=len(new.first_events),
             holder=new.holder,
+            needs=copy_needs(new.needs),
             token=1,
-            summary=_copy_summary(new.summary),
+            summary=copy_summary(new.summary),
         )
-        stored = _Stored(record, new.request_sha256, self._artifacts.setdefault(new.dag_sha256, new.dag_json))
+        dag_json = self._artifacts.setdefault(new.dag_sha256, new.dag_json)
+        stored = Stored(record, new.request_sha256, dag_json, outputs=reused)
         stored.events = [
             Recorded(
-                orchestration_id=orchestration_id, seq=seq, at_us=new.created_at_us, event=_copy_event(event)
+                orchestration_id=orchestration_id, seq=seq, at_us=new.created_at_us, event=copy_event(event)
             )
             for seq, event in enumerate(new.first_events, start=1)
         ]
@@ -163,18 +182,28 @@ class MemoryStorage:
         if new.key is not None:
             self._keys[new.key] = orchestration_id
         lease = Lease(orchestration_id=orchestration_id, token=1, holder=new.holder)
-        return Created(record=_copy_record(record), lease=lease)
+        return Created(record=self._seen(stored), lease=lease)
+
+    def _reused_outputs(self, new: NewOrchestration) -> dict[TaskId, StoredOutput]:
+        check_reused(new)
+        found: dict[TaskId, StoredOutput] = {}
+        for reused in new.reused:
+            earlier = self._orchestrations.get(reused.from_orchestration)
+            if earlier is None or reused.from_task not in earlier.outputs:
+                raise TaskNotFoundError(reused.from_orchestration, reused.from_task)
+            found[reused.task_id] = replace(earlier.outputs[reused.from_task], task_id=reused.task_id)
+        return found
 
     async def acquire_lease(
         self,
         orchestration_id: OrchestrationId,
         holder: DriverIdentity,
-        is_gone: Callable[[DriverIdentity], bool],
+        is_gone: Callable[[DriverIdentity, DriverView | None], bool],
     ) -> Lease:
         """Take the lease; see `Storage.acquire_lease`."""
         stored = self._stored(orchestration_id)
         present = stored.record.holder
-        if present is not None and present != holder and not is_gone(present):
+        if present is not None and present != holder and not is_gone(present, self._driver_of(stored)):
             raise LeaseHeldError(orchestration_id, str(present))
         stored.record = replace(stored.record, holder=holder, token=stored.record.token + 1)
         return Lease(orchestration_id=orchestration_id, token=stored.record.token, holder=holder)
@@ -184,6 +213,78 @@ class MemoryStorage:
         stored = self._orchestrations.get(lease.orchestration_id)
         if stored is not None and stored.record.token == lease.token:
             stored.record = replace(stored.record, holder=None)
+
+    async def renew_leases(
+        self, holder: DriverIdentity, leases: Sequence[Lease], *, lease_seconds: float, now_us: int
+    ) -> list[OrchestrationId]:
+        """Count a heartbeat; see `Storage.renew_leases`."""
+        known = self._drivers.get(holder.instance)
+        self._drivers[holder.instance] = DriverView(
+            identity=holder,
+            beats=1 if known is None else known.beats + 1,
+            lease_seconds=lease_seconds,
+            beat_at_us=now_us,
+        )
+        return [lease.orchestration_id for lease in leases if not self._is_current(lease)]
+
+    async def retire_driver(self, holder: DriverIdentity) -> None:
+        """Forget a driver; see `Storage.retire_driver`."""
+        self._drivers.pop(holder.instance, None)
+
+    async def list_unfinished(self) -> list[OrchestrationRecord]:
+        """Return what has not ended, oldest first; see `Storage.list_unfinished`."""
+        return [
+            self._seen(stored)
+            for stored in self._orchestrations.values()
+            if not stored.record.summary.state.is_terminal
+        ]
+
+    async def change_count(self) -> int:
+        """Return the same number always: no other process can change what is in this one's memory."""
+        return 0
+
+    # Control of what another process drives
+
+    async def send_control(
+        self, orchestration_id: OrchestrationId, request: ControlRequest, *, sent_at_us: int
+    ) -> int:
+        """Store a request; see `Storage.send_control`."""
+        self._stored(orchestration_id)
+        self._last_control += 1
+        self._controls[self._last_control] = Control(
+            PendingControl(
+                control_id=self._last_control,
+                orchestration_id=orchestration_id,
+                request=copy.deepcopy(request),
+                sent_at_us=sent_at_us,
+            )
+        )
+        return self._last_control
+
+    async def pending_controls(self) -> list[PendingControl]:
+        """Return what nobody has answered, oldest first; see `Storage.pending_controls`."""
+        return [copy.deepcopy(each.pending) for each in self._controls.values() if each.answer is None]
+
+    async def load_control_answer(self, control_id: int) -> ControlAnswer | None:
+        """Return what became of a request; see `Storage.load_control_answer`."""
+        control = self._controls.get(control_id)
+        return None if control is None else control.answer
+
+    async def withdraw_control(self, control_id: int) -> bool:
+        """Take a request back; see `Storage.withdraw_control`."""
+        if control_id not in self._controls or self._controls[control_id].answer is not None:
+            return False
+        del self._controls[control_id]
+        return True
+
+    # Results used again
+
+    async def load_cached(self, key: str, *, now_us: int) -> CachedResult | None:
+        """Return what is stored under a key; see `Storage.load_cached`."""
+        found = self._cache.get(key)
+        if found is None or found.expires_at_us <= now_us:
+            return None
+        return CachedResult(text=found.output.text, sha256=found.output.sha256, source=found.source)
 
     async def append(self, commits: Sequence[Commit]) -> None:
         """Store a batch whole or not at all; see `Storage.append`."""
@@ -199,37 +300,59 @@ class MemoryStorage:
             for output in commit.outputs:
                 if output.task_id not in stored.tasks and not _has_row(commits, commit.lease, output.task_id):
                     raise ValueError("A commit has the output of a task that has no row.")
+            for entry in commit.cached:
+                cached_output(commit, entry)
+            for answer in commit.answers:
+                if self._is_pending(answer.control_id):
+                    asked = self._controls[answer.control_id].pending.orchestration_id
+                    check_answer(answer, lease.orchestration_id, of=asked)
         for commit in commits:
             self._apply(commit)
 
     def _apply(self, commit: Commit) -> None:
-        stored = self._orchestrations[commit.lease.orchestration_id]
-        stored.events += [_copy_recorded(recorded) for recorded in commit.events]
+        orchestration_id = commit.lease.orchestration_id
+        stored = self._orchestrations[orchestration_id]
+        stored.events += [copy_recorded(recorded) for recorded in commit.events]
         stored.put_tasks(commit.tasks)
         for output in commit.outputs:
-            shared = output.text if output.inline else self._artifacts.setdefault(output.sha256, output.text)
-            stored.outputs[output.task_id] = shared
+            stored.outputs[output.task_id] = self._shared(output)
         stored.record = replace(
             stored.record,
-            summary=_copy_summary(commit.summary),
+            summary=copy_summary(commit.summary),
             last_seq=stored.record.last_seq + len(commit.events),
             updated_at_us=commit.events[-1].at_us if commit.events else stored.record.updated_at_us,
         )
+        for entry in commit.cached:
+            output = self._shared(cached_output(commit, entry))
+            self._cache[entry.key] = Cached(
+                output, f"{orchestration_id}:{entry.task_id}", entry.expires_at_us
+            )
+        for answer in commit.answers:
+            if self._is_pending(answer.control_id):
+                control = self._controls[answer.control_id]
+                control.answer = answer
+                control.answered_at_us = max(stored.record.updated_at_us, control.pending.sent_at_us)
+
+    def _shared(self, output: StoredOutput) -> StoredOutput:
+        """Return a large output with the text that others of the same hash have."""
+        if output.inline:
+            return output
+        return replace(output, text=self._artifacts.setdefault(output.sha256, output.text))
 
     async def load_orchestration(self, orchestration_id: OrchestrationId) -> OrchestrationRecord:
         """Return an orchestration's record; see `Storage.load_orchestration`."""
-        return _copy_record(self._stored(orchestration_id).record)
+        return self._seen(self._stored(orchestration_id))
 
     async def list_orchestrations(
         self, *, states: Sequence[OrchestrationStatus] | None = None, limit: int = 100, offset: int = 0
     ) -> list[OrchestrationRecord]:
         """Return records, latest created first; see `Storage.list_orchestrations`."""
-        records = [
-            stored.record
+        wanted = [
+            stored
             for stored in reversed(self._orchestrations.values())
             if states is None or stored.record.summary.state in states
         ]
-        return [_copy_record(record) for record in _page(records, offset, limit)]
+        return [self._seen(stored) for stored in _page(wanted, offset, limit)]
 
     async def load_dag(self, orchestration_id: OrchestrationId) -> bytes:
         """Return the DAG document; see `Storage.load_dag`."""
@@ -242,7 +365,7 @@ class MemoryStorage:
         stored = self._orchestrations.get(orchestration_id)
         if stored is None:
             return []
-        return [_copy_recorded(recorded) for recorded in _page(stored.events, after_seq, limit)]
+        return [copy_recorded(recorded) for recorded in _page(stored.events, after_seq, limit)]
 
     async def load_tasks(
         self,
@@ -274,14 +397,14 @@ class MemoryStorage:
         stored = self._orchestrations.get(orchestration_id)
         if stored is None:
             return {}
-        return {task_id: stored.outputs[task_id] for task_id in task_ids if task_id in stored.outputs}
+        return {task_id: stored.outputs[task_id].text for task_id in task_ids if task_id in stored.outputs}
 
     def load_output_blocking(self, orchestration_id: OrchestrationId, task_id: TaskId) -> bytes:
         """Return one output; see `Storage.load_output_blocking`."""
         stored = self._orchestrations.get(orchestration_id)
         if stored is None or task_id not in stored.outputs:
             raise TaskNotFoundError(orchestration_id, task_id)
-        return stored.outputs[task_id]
+        return stored.outputs[task_id].text
 
     async def load_totals(self, *, since_us: int | None = None) -> OrchestrationTotals:
         """Return sums over orchestrations; see `Storage.load_totals`."""
@@ -291,15 +414,124 @@ class MemoryStorage:
             if since_us is None or stored.record.created_at_us >= since_us
         )
 
-    def _stored(self, orchestration_id: OrchestrationId) -> _Stored:
+    # Housekeeping
+
+    async def retain(self, retention: Retention, *, now_us: int) -> Retained:
+        """Do all the housekeeping there is; see `Storage.retain`. Nothing is compressed: nothing would be gained."""
+        ended = sorted(
+            (
+                finished_at_us,
+                number,
+                stored.record.orchestration_id,
+                self._is_held(stored, now_us),
+            )
+            for number, stored in enumerate(self._orchestrations.values())
+            if (finished_at_us := stored.ended_at_us()) is not None
+        )
+        free = [(orchestration_id, at_us) for at_us, _, orchestration_id, is_held in ended if not is_held]
+        removable = list(to_be_removed(free, len(ended), retention, now_us))
+        for orchestration_id in removable:
+            self._remove(orchestration_id)
+        before = instant_before(now_us, retention.remove_after_seconds)
+        named = {stored.record.plan_id for stored in self._orchestrations.values()}
+        unused = [
+            plan_id
+            for plan_id, plan in self._plans.items()
+            if before is not None and plan.created_at_us <= before and plan_id not in named
+        ]
+        for plan_id in unused:
+            del self._plans[plan_id]
+        expired = [key for key, each in self._cache.items() if each.expires_at_us <= now_us]
+        for key in expired:
+            del self._cache[key]
+        self._forget_answers_and_drivers(now_us)
+        self._forget_loose_artifacts()
+        return Retained(removed=len(removable), plans_removed=len(unused), cache_entries_removed=len(expired))
+
+    async def backup(self, path: Path) -> int:
+        """Refuse: there is no file to copy."""
+        raise StorageUnavailableError(
+            self.location,
+            f"what is kept in memory can't be copied to {path}.",
+            "keep the state in a database file, with SqliteStorage or --database.",
+        )
+
+    def _remove(self, orchestration_id: OrchestrationId) -> None:
+        record = self._orchestrations.pop(orchestration_id).record
+        if record.key is not None:
+            del self._keys[record.key]
+        for control_id in [
+            control_id
+            for control_id, control in self._controls.items()
+            if control.pending.orchestration_id == orchestration_id
+        ]:
+            del self._controls[control_id]
+        parts = numbered(orchestration_id)
+        if parts is not None and self._last_numbers["orchestration", parts[0]] < parts[1]:
+            self._removed_ids.add(orchestration_id)
+
+    def _forget_answers_and_drivers(self, now_us: int) -> None:
+        self._controls = {
+            control_id: control
+            for control_id, control in self._controls.items()
+            if control.answer is None or control.answered_at_us > now_us - ANSWERS_KEPT_US
+        }
+        named = {
+            stored.record.holder.instance for stored in self._orchestrations.values() if stored.record.holder
+        }
+        self._drivers = {
+            instance: driver
+            for instance, driver in self._drivers.items()
+            if instance in named or driver.beat_at_us > now_us - ABANDONED_AFTER_US
+        }
+
+    def _forget_loose_artifacts(self) -> None:
+        outputs = [output for stored in self._orchestrations.values() for output in stored.outputs.values()]
+        outputs += [cached.output for cached in self._cache.values()]
+        named = {id(output.text) for output in outputs}
+        named |= {id(stored.dag_json) for stored in self._orchestrations.values()}
+        named |= {id(plan.dag_json) for plan in self._plans.values()}
+        self._artifacts = {
+            sha256: content for sha256, content in self._artifacts.items() if id(content) in named
+        }
+
+    # Looking things up
+
+    def _stored(self, orchestration_id: OrchestrationId) -> Stored:
         try:
             return self._orchestrations[orchestration_id]
         except KeyError:
             raise OrchestrationNotFoundError(orchestration_id) from None
 
-    def _new_id(self, kind: str, base_id: str, taken: dict[str, T]) -> str:
+    def _seen(self, stored: Stored) -> OrchestrationRecord:
+        """Return the record as it is handed out: with its driver's heartbeats, and containers of its own."""
+        return replace(
+            stored.record,
+            summary=copy_summary(stored.record.summary),
+            needs=copy_needs(stored.record.needs),
+            driver=self._driver_of(stored),
+        )
+
+    def _driver_of(self, stored: Stored) -> DriverView | None:
+        holder = stored.record.holder
+        return None if holder is None else self._drivers.get(holder.instance)
+
+    def _is_held(self, stored: Stored, now_us: int) -> bool:
+        """Whether somebody holds the lease of what has ended; see `ABANDONED_AFTER_US`."""
+        driver = self._driver_of(stored)
+        is_silent = driver is not None and driver.beat_at_us <= now_us - ABANDONED_AFTER_US
+        return stored.record.holder is not None and not is_silent
+
+    def _is_current(self, lease: Lease) -> bool:
+        stored = self._orchestrations.get(lease.orchestration_id)
+        return stored is not None and stored.record.token == lease.token
+
+    def _is_pending(self, control_id: int) -> bool:
+        return control_id in self._controls and self._controls[control_id].answer is None
+
+    def _new_id(self, kind: str, base_id: str, is_taken: Callable[[str], bool]) -> str:
         last = self._last_numbers[kind, base_id]
-        new_id, self._last_numbers[kind, base_id] = next_free_id(base_id, last, taken.__contains__)
+        new_id, self._last_numbers[kind, base_id] = next_free_id(base_id, last, is_taken)
         return new_id
 
 
@@ -316,21 +548,3 @@ def _has_row(commits: Sequence[Commit], lease: Lease, task_id: TaskId) -> bool:
 def _page(items: list[T], offset: int, limit: int) -> list[T]:
     start = max(0, offset)
     return items[start : start + max(0, limit)]
-
-
-def _copy_summary(summary: Summary) -> Summary:
-    return replace(summary, counts=dict(summary.counts))
-
-
-def _copy_record(record: OrchestrationRecord) -> OrchestrationRecord:
-    return replace(record, summary=_copy_summary(record.summary))
-
-
-def _copy_event(event: Event) -> Event:
-    """Copy the two events that hold dictionaries; the rest are immutable through and through."""
-    return copy.deepcopy(event) if isinstance(event, OrchestrationSubmitted | PlanRevised) else event
-
-
-def _copy_recorded(recorded: Recorded) -> Recorded:
-    event = _copy_event(recorded.event)
-    return recorded if event is recorded.event else replace(recorded, event=event)

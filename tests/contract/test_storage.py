@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,8 @@ from orchestration.errors import (
     StaleFencingTokenError,
     TaskNotFoundError,
 )
-from orchestration.execution.memory_storage import MemoryStorage
 from orchestration.models import OrchestrationMode, OrchestrationStatus, TaskStatus
-from orchestration.ports import DriverIdentity, Storage
+from orchestration.ports import DriverIdentity, DriverView, Storage
 from storage import SqliteStorage
 from tests.storage.records import (
     ERROR,
@@ -44,27 +42,11 @@ from tests.storage.records import (
 
 pytestmark = pytest.mark.anyio
 
-BACKENDS = ["memory-asyncio", "memory-trio", "sqlite-asyncio"]
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    """A storage and the event loop it is used on."""
-    return str(request.param)
-
 
 @pytest.fixture
 def anyio_backend(backend: str) -> str:
     """The event loop of the backend."""
     return backend.split("-")[1]
-
-
-@pytest.fixture
-async def storage(backend: str, tmp_path: Path) -> AsyncIterator[Storage]:
-    """An empty storage."""
-    made: Storage = SqliteStorage(tmp_path / "state.db") if backend.startswith("sqlite") else MemoryStorage()
-    yield made
-    await made.aclose()
 
 
 # --- Opening and closing ---
@@ -235,7 +217,7 @@ async def test_the_lease_of_a_process_that_is_gone_is_free(storage: Storage) -> 
     await created(storage)
     asked: list[DriverIdentity] = []
 
-    def is_gone(holder: DriverIdentity) -> bool:
+    def is_gone(holder: DriverIdentity, _: DriverView | None) -> bool:
         asked.append(holder)
         return True
 
@@ -287,7 +269,7 @@ async def test_a_fault_in_is_gone_changes_nothing(storage: Storage) -> None:
     """The caller sees the fault; the lease stays where it was and the storage goes on."""
     lease = await created(storage)
 
-    def is_gone(_: DriverIdentity) -> bool:
+    def is_gone(_: DriverIdentity, __: DriverView | None) -> bool:
         raise PermissionError("can't look")
 
     with pytest.raises(PermissionError, match="can't look"):

@@ -17,10 +17,12 @@ from orchestration.ports import System
 from orchestration.systems.base import error_record
 from orchestration.systems.command import CommandSpec, CommandSystem
 from orchestration.systems.controller import ControllerSystem, TaskContext
+from orchestration.systems.fingerprints import fingerprint_of
 from orchestration.systems.function import FunctionSystem
 from orchestration.systems.mcp import McpServerSpec, McpSystem
 from orchestration.systems.registry import SystemRegistry
 from tests.systems.support import (
+    IDEMPOTENCY_KEY,
     HttpServer,
     a_request,
     failure_of,
@@ -65,6 +67,13 @@ class Case:
     """What a cancelled `wait` has left behind."""
     inputs_tool: str | None = None
     """Answers with the inputs it was given."""
+    key_tool: str = "key"
+    """Answers with the idempotency key it was given."""
+    key: Callable[[Any], Any] = lambda value: value
+    """Reads the key out of that answer."""
+    beat_tool: str = "beat"
+    """Gives a sign of life."""
+    beat_arguments: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass
@@ -103,6 +112,18 @@ async def show(inputs: dict[str, Any]) -> dict[str, Any]:
     return inputs
 
 
+async def key(idempotency_key: str) -> str:
+    return idempotency_key
+
+
+async def beat(heartbeat: Callable[[], None]) -> None:
+    heartbeat()
+
+
+def beat_blocking(heartbeat: Callable[[], None]) -> None:
+    heartbeat()
+
+
 class Controller:
     """A controller with the tools of the suite."""
 
@@ -117,6 +138,11 @@ class Controller:
             return {"success": False, "error": arguments["message"], "error_code": "tool_error"}
         if context.tool == "show":
             return {"success": True, "result": context.inputs}
+        if context.tool == "key":
+            return {"success": True, "result": context.idempotency_key}
+        if context.tool == "beat":
+            context.heartbeat()
+            return {"success": True}
         await self._waiting.wait()
         return {"success": True}
 
@@ -131,7 +157,9 @@ class BrokenController:
 
 
 def function_case(waiting: Waiting) -> Case:
-    system = FunctionSystem({"add": add, "fail": fail, "wait": waiting.wait, "show": show})
+    system = FunctionSystem(
+        {"add": add, "fail": fail, "wait": waiting.wait, "show": show, "key": key, "beat": beat}
+    )
     return Case(
         system,
         None,
@@ -145,7 +173,14 @@ def function_case(waiting: Waiting) -> Case:
 def threads_case(waiting: Waiting) -> Case:
     case = function_case(waiting)
     case.system = FunctionSystem(
-        {"add": add_blocking, "fail": fail_blocking, "wait": waiting.wait, "show": show}
+        {
+            "add": add_blocking,
+            "fail": fail_blocking,
+            "wait": waiting.wait,
+            "show": show,
+            "key": lambda idempotency_key: idempotency_key,
+            "beat": beat_blocking,
+        }
     )
     return case
 
@@ -157,6 +192,8 @@ def command_case(folder: Path) -> Case:
         "fail": CommandSpec(argv=["sh", "-c", 'echo "$1" >&2; exit 3', "fail", "{message}"]),
         "wait": CommandSpec(argv=["sh", "-c", WAITING, "wait", str(pids)]),
         "show": CommandSpec(argv=["cat"], stdin="inputs", output="json"),
+        "key": CommandSpec(argv=["printenv", "ADVANCED_ORCHESTRATION_IDEMPOTENCY_KEY"]),
+        "beat": CommandSpec(argv=["echo", "alive"]),
     }
     return Case(
         CommandSystem(commands),
@@ -165,6 +202,7 @@ def command_case(folder: Path) -> Case:
         has_started=pids.exists,
         leftovers=lambda: [pid for pid in pids_in(pids) if is_alive(pid)],
         inputs_tool="show",
+        key=lambda value: value["text"].strip(),
     )
 
 
@@ -175,6 +213,9 @@ def mcp_case(spec: McpServerSpec, broken: McpServerSpec, folder: Path) -> Case:
         total=lambda value: value["total"],
         has_started=(folder / "started").exists,
         leftovers=lambda: lines_of(folder / "started")[len(lines_of(folder / "cut-off")) :],
+        key_tool="idempotency_key",
+        beat_tool="report",
+        beat_arguments={"times": 1},
     )
 
 
@@ -282,6 +323,81 @@ async def test_a_failure_says_what_went_wrong_and_whether_repeating_can_help(cas
             "s",
             1,
         )
+
+
+@above_the_transport
+async def test_a_definite_failure_leaves_nothing_open(case: Case) -> None:
+    """A tool's own error is an answer; so is the refusal of one that is not there."""
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+
+        with pytest.raises(Exception, match="no luck") as caught:
+            await system.execute(a_request("fail", {"message": "no luck"}))
+        unknown = await failure_of(system, a_request("ad")) if case.has_tools else None
+
+    assert not error_record(caught.value, "s", 1).effect_open
+    assert unknown is None or not unknown.effect_open
+
+
+@above_the_transport
+async def test_a_system_that_can_not_be_reached_leaves_nothing_open(case: Case) -> None:
+    """Nothing has been asked of it."""
+    if case.broken is None or not case.has_tools:
+        assert case.system.kind in ("function", "controller"), "these are part of this process"
+        return
+    async with SystemRegistry({"s": case.broken}) as registry:
+        error = await failure_of(await registry.ready("s"), a_request("nothing"))
+
+    assert not error.effect_open
+
+
+@above_the_transport
+async def test_every_attempt_of_a_task_is_given_the_same_idempotency_key(case: Case) -> None:
+    """Whoever honours it repeats no effect, however often the task is tried."""
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+
+        outputs = [await system.execute(a_request(case.key_tool, attempt=attempt)) for attempt in (1, 2, 3)]
+
+    assert [case.key(output) for output in outputs] == [IDEMPOTENCY_KEY] * 3
+
+
+@above_the_transport
+async def test_work_that_gives_a_sign_of_life_is_heard(case: Case) -> None:
+    """By a call, a line of output or a notification of progress: the attempt's heartbeat is called."""
+    beats: list[int] = []
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+
+        await system.execute(
+            a_request(case.beat_tool, case.beat_arguments, heartbeat=lambda: beats.append(1))
+        )
+        await until(lambda: beats)
+
+    assert beats
+
+
+@above_the_transport
+async def test_the_tool_of_the_request_beats_the_tasks_own(case: Case) -> None:
+    """A task's `verify` is asked with the task beside it, and must not run the task."""
+    task = TaskNode("pay", tool="fail", description="Pay the invoice", arguments={"message": "paid twice"})
+    async with SystemRegistry({"s": case.system}) as registry:
+        system = await registry.ready("s")
+
+        value = await system.execute(a_request("add", {"a": 1, "b": 1}, task=task))
+
+    assert case.total(value) == 2
+
+
+@above_the_transport
+async def test_a_fingerprint_is_short_steady_and_needs_no_connection(case: Case) -> None:
+    """The same for the same configuration, of a tool and of the whole system."""
+    for tool in ("add", None):
+        fingerprint = fingerprint_of(case.system, tool)
+
+        assert len(fingerprint) == 16
+        assert int(fingerprint, 16) >= 0
+        assert fingerprint_of(case.system, tool) == fingerprint
 
 
 @pytest.mark.timeout(20)

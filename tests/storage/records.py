@@ -10,6 +10,7 @@ from typing import Any
 from orchestration.engine.events import (
     AttemptFailed,
     AttemptInterrupted,
+    AttemptLeftOpen,
     AttemptStarted,
     AttemptSucceeded,
     CancelRequested,
@@ -22,12 +23,16 @@ from orchestration.engine.events import (
     PlanRevised,
     Recorded,
     ReplanRequested,
+    ResultReused,
     RetryDue,
+    RetryRequested,
     RetryScheduled,
     StopRequested,
+    TaskDecided,
     TaskFailed,
     TasksCancelled,
     TaskSkipped,
+    VerificationUnclear,
 )
 from orchestration.engine.inputs import OutputRef, TaskDefaults
 from orchestration.models import (
@@ -40,11 +45,17 @@ from orchestration.models import (
     TaskStatus,
 )
 from orchestration.ports import (
+    CacheEntry,
     Commit,
+    ControlAction,
+    ControlAnswer,
+    ControlRequest,
     DriverIdentity,
+    DriverView,
     Lease,
     NewOrchestration,
     NewPlan,
+    Retention,
     Storage,
     StoredOutput,
     Summary,
@@ -53,6 +64,8 @@ from orchestration.ports import (
 )
 
 NOW_US = 1_763_000_000_000_000
+SECOND_US = 1_000_000
+DAY_US = 24 * 3600 * SECOND_US
 
 HOLDER = DriverIdentity(host="alpha", boot_id="b1", pid=11, process_start=111, instance="one")
 STRANGER = DriverIdentity(host="beta", boot_id="b2", pid=22, process_start=222, instance="two")
@@ -64,6 +77,7 @@ ERROR = ErrorRecord(
     attempt=2,
     system="py",
     retry_after_seconds=1.5,
+    effect_open=True,
 )
 VERDICT = EdgeVerdict(target_task_id="b", delivers=False, warning="no key", error=ERROR)
 
@@ -75,6 +89,7 @@ EVERY_EVENT: tuple[Event, ...] = (
         routes={"a": "py", "b": "shell"},
         defaults=TaskDefaults(max_retries=1, backoff_factor=1.5, timeout_seconds=None),
         can_replan=True,
+        timeout_seconds=60.5,
     ),
     AttemptStarted(task_id="a", attempt=1, system='odd "name"'),
     AttemptSucceeded(
@@ -86,6 +101,24 @@ EVERY_EVENT: tuple[Event, ...] = (
     ),
     AttemptFailed(task_id="a", attempt=2, error=ERROR),
     AttemptInterrupted(task_id="a", attempt=3),
+    AttemptLeftOpen(task_id="a", attempt=4, error=ERROR),
+    VerificationUnclear(task_id="a", attempt=4, reason="no answer"),
+    TaskDecided(
+        task_id="a",
+        decision="done",
+        by="person",
+        reason="seen it",
+        output=OutputRef(sha256="e" * 64, size_bytes=17),
+        verdicts=(VERDICT,),
+    ),
+    ResultReused(
+        task_id="a",
+        output=OutputRef(sha256="e" * 64, size_bytes=17),
+        source="earlier-1:a",
+        because="reuse",
+        verdicts=(VERDICT,),
+    ),
+    RetryRequested(task_ids=("a", "b"), reason="again"),
     StopRequested(task_id="a", attempt=3, because="timeout"),
     RetryScheduled(task_id="a", attempt=2, delay_seconds=0.1 + 0.2, due_at_us=NOW_US),
     RetryDue(task_id="a"),
@@ -104,7 +137,7 @@ EVERY_EVENT: tuple[Event, ...] = (
     ),
     OrchestrationPaused(),
     OrchestrationResumed(),
-    CancelRequested(reason="enough"),
+    CancelRequested(reason="enough", because="timeout"),
     OrchestrationFinished(outcome=OrchestrationStatus.CANCELLED),
 )
 """One of each kind, with every field set."""
@@ -189,6 +222,31 @@ def commit(lease: Lease, first_seq: int, *events: Event, **fields: Any) -> Commi
     return replace(made, **fields)
 
 
+def request(action: ControlAction = ControlAction.PAUSE, **fields: Any) -> ControlRequest:
+    return ControlRequest(action=action, **fields)
+
+
+def answer(control_id: int, **fields: Any) -> ControlAnswer:
+    return replace(ControlAnswer(control_id=control_id, is_done=True), **fields)
+
+
+def answers_alone(lease: Lease, *answers: ControlAnswer, **fields: Any) -> Commit:
+    """A commit without events."""
+    made = Commit(lease=lease, events=(), tasks=(), outputs=(), summary=summary(), answers=answers)
+    return replace(made, **fields)
+
+
+def cache_entry(key: str, task_id: str = "a", *, expires_at_us: int = NOW_US + DAY_US) -> CacheEntry:
+    return CacheEntry(key=key, task_id=task_id, stored_at_us=NOW_US, expires_at_us=expires_at_us)
+
+
+def keep(**fields: Any) -> Retention:
+    """Everything for ever, but for what is said."""
+    return replace(
+        Retention(compact_after_seconds=None, remove_after_seconds=None, keep_finished=None), **fields
+    )
+
+
 async def created(storage: Storage, base_id: str = "report", **fields: Any) -> Lease:
     """Create an orchestration and return the lease that came with it; its next seq is 2."""
     lease = (await storage.create_orchestration(new_orchestration(base_id, **fields))).lease
@@ -196,9 +254,33 @@ async def created(storage: Storage, base_id: str = "report", **fields: Any) -> L
     return lease
 
 
-def nobody_is_gone(_: DriverIdentity) -> bool:
+def over(at_us: int = NOW_US) -> Summary:
+    """The summary of an orchestration that ended at `at_us`."""
+    return summary({TaskStatus.COMPLETED: 2}, state=OrchestrationStatus.COMPLETED, finished_at_us=at_us)
+
+
+async def ended(
+    storage: Storage,
+    base_id: str = "report",
+    *,
+    at_us: int = NOW_US,
+    outputs: Sequence[StoredOutput] = (),
+    entries: int = 1,
+    held: bool = False,
+    **fields: Any,
+) -> Lease:
+    """Create an orchestration that ends at `at_us` with `entries` more in its journal; return its lease."""
+    lease = await created(storage, base_id, **fields)
+    events = [RetryDue(task_id=f"t{number}") for number in range(entries)]
+    await storage.append([commit(lease, 2, *events, outputs=tuple(outputs), summary=over(at_us))])
+    if not held:
+        await storage.release_lease(lease)
+    return lease
+
+
+def nobody_is_gone(_: DriverIdentity, __: DriverView | None) -> bool:
     return False
 
 
-def everybody_is_gone(_: DriverIdentity) -> bool:
+def everybody_is_gone(_: DriverIdentity, __: DriverView | None) -> bool:
     return True

@@ -68,7 +68,7 @@ async def test_a_full_disk_is_told_and_later_appends_work(path: Path) -> None:
     """Nothing of the refused batch is stored, and when there is space again all goes on."""
     storage = SqliteStorage(path)
     lease = await created(storage)
-    opened = storage._opened
+    opened = storage._database.opened
     assert opened is not None
     (pages,) = await opened.writer.call(lambda database: database.execute("PRAGMA page_count").fetchone())
     await opened.writer.call(
@@ -161,7 +161,7 @@ async def test_a_damaged_file_is_told(path: Path) -> None:
     lease = await created(storage, task_ids=[f"task-{number}" for number in range(2_000)])
     await storage.aclose()
     content = bytearray(path.read_bytes())
-    for start in range(8 * 4096, len(content) - 4096, 4096):
+    for start in range(len(content) // 2, len(content) - 4096, 4096):
         content[start : start + 64] = b"\xff" * 64
     path.write_bytes(content)
 
@@ -257,6 +257,7 @@ def test_a_mistake_of_the_program_is_no_fault_of_the_database() -> None:
             "SQLITE_CANTOPEN_ISDIR",
             "its file can't be opened (SQLITE_CANTOPEN_ISDIR: x). Fix: check that the path",
         ),
+        ("SQLITE_IOERR_SHMSIZE", "the disk is full (SQLITE_IOERR_SHMSIZE: x). Fix: free some space"),
         ("SQLITE_PERM", "its file may not be used (SQLITE_PERM: x). Fix: give yourself the right"),
         ("SQLITE_NOMEM", "there is not enough memory (SQLITE_NOMEM: x). Fix: free some memory"),
         ("SQLITE_BUSY_SNAPSHOT", "it was locked by another process for more than 2 seconds. Fix: wait until"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251  (several event loops, one after the other)
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +12,8 @@ import textwrap
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -22,7 +25,11 @@ from orchestration.errors import LeaseHeldError, StaleFencingTokenError
 from orchestration.models import TaskStatus
 from storage import SqliteStorage
 from tests.storage.records import (
+    HOLDER,
+    NOW_US,
     STRANGER,
+    answer,
+    answers_alone,
     commit,
     created,
     everybody_is_gone,
@@ -30,6 +37,7 @@ from tests.storage.records import (
     new_plan,
     nobody_is_gone,
     output,
+    request,
     row,
     summary,
 )
@@ -72,11 +80,11 @@ def test_a_busy_timeout_that_is_no_duration_is_refused(path: Path, seconds: floa
 
 @pytest.mark.parametrize(("synchronous", "level"), [("NORMAL", 1), ("FULL", 2)])
 async def test_ids_are_acknowledged_with_full_durability(path: Path, synchronous: str, level: int) -> None:
-    """A commit that gives out an id is flushed; the others follow the setting."""
+    """A commit that gives out an id, takes a request or is critical is flushed; the others follow the setting."""
     storage = SqliteStorage(path, synchronous=synchronous)  # type: ignore[arg-type]
     await storage.open()
-    assert storage._opened is not None
-    writer = storage._opened.writer
+    assert storage._database.opened is not None
+    writer = storage._database.opened.writer
     levels: list[int] = []
 
     def note_level(statement: str) -> None:
@@ -87,11 +95,14 @@ async def test_ids_are_acknowledged_with_full_durability(path: Path, synchronous
     await writer.call(lambda database: database.set_trace_callback(note_level))
     lease = await created(storage)
     await storage.save_plan(new_plan())
+    await storage.send_control("report-1", request(), sent_at_us=NOW_US)
     await storage.append([commit(lease, 2)])
+    await storage.append([commit(lease, 3), commit(lease, 4, is_critical=True), commit(lease, 5)])
+    await storage.renew_leases(HOLDER, [lease], lease_seconds=15.0, now_us=NOW_US)
     await writer.call(lambda database: database.set_trace_callback(None))
     await storage.aclose()
 
-    assert levels == [2, 2, level]
+    assert levels == [2, 2, 2, level, 2, level]
 
 
 async def test_the_size_on_disk_counts_the_log(path: Path) -> None:
@@ -107,6 +118,16 @@ async def test_the_size_on_disk_counts_the_log(path: Path) -> None:
 
     assert nothing == 0
     assert 0 < small < large - 500_000
+
+
+def test_the_space_left_is_that_of_the_disk(tmp_path: Path) -> None:
+    """Also while neither the file nor its folder is there."""
+    storage = SqliteStorage(tmp_path / "not" / "yet" / "state.db")
+
+    free = storage.disk_free_bytes
+
+    assert abs(free - shutil.disk_usage(tmp_path).free) < 2**30
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- Large outputs ---
@@ -156,6 +177,37 @@ async def test_two_storages_on_one_file_see_each_others_writes(path: Path) -> No
     assert seen.last_seq == 2
     assert second.orchestration_id == "report-2"
     assert [record.last_seq for record in listed] == [1, 3]
+
+
+async def test_the_change_count_tells_of_others_and_only_of_them(path: Path) -> None:
+    """A driver looks into its inbox when it has changed; its own commits and everybody's reads are no reason."""
+    one, two = SqliteStorage(path), SqliteStorage(path)
+    lease = await created(one)
+    counts = [await one.change_count()]
+
+    async def note() -> None:
+        counts.append(await one.change_count())
+
+    await one.append([commit(lease, 2)])
+    await one.renew_leases(HOLDER, [lease], lease_seconds=15.0, now_us=NOW_US)
+    await two.list_orchestrations()
+    await two.release_lease(replace(lease, token=7))
+    await note()
+    control_id = await two.send_control("report-1", request(), sent_at_us=NOW_US)
+    await note()
+    await one.append([answers_alone(lease, answer(control_id))])
+    await note()
+    await two.acquire_lease("report-1", STRANGER, everybody_is_gone)
+    await note()
+    await one.aclose()
+    await two.retire_driver(HOLDER)
+    await note()
+    await note()
+    for each in (one, two):
+        await each.aclose()
+
+    same = [earlier == later for earlier, later in pairwise(counts)]
+    assert same == [True, False, True, False, False, True]
 
 
 async def test_many_processes_may_write_at_once(path: Path) -> None:
@@ -208,7 +260,7 @@ async def test_a_long_read_holds_up_no_commit(path: Path) -> None:
     """Reads and writes go through connections of their own."""
     storage = SqliteStorage(path)
     lease = await created(storage)
-    assert storage._opened is not None
+    assert storage._database.opened is not None
     reading, may_end = threading.Event(), threading.Event()
 
     def long_read(_: sqlite3.Connection) -> None:
@@ -217,7 +269,7 @@ async def test_a_long_read_holds_up_no_commit(path: Path) -> None:
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
-            group.start_soon(storage._opened.reader.call, long_read)
+            group.start_soon(storage._database.opened.reader.call, long_read)
             await anyio.to_thread.run_sync(reading.wait, 5)
             await storage.append([commit(lease, 2)])
             may_end.set()
@@ -244,6 +296,27 @@ async def test_a_cancelled_append_leaves_no_transaction_behind(path: Path) -> No
     await storage.aclose()
 
     assert problems == []
+
+
+async def test_a_heartbeat_for_a_thousand_leases_is_cheap(path: Path) -> None:
+    """Under 10 ms, and so is the question whether anything has changed: both are asked all the time."""
+    storage = SqliteStorage(path)
+    leases = [await created(storage, task_ids=["a"]) for _ in range(1_000)]
+    await storage.release_lease(leases[0])
+    await storage.acquire_lease("report-2", STRANGER, everybody_is_gone)
+    times: list[tuple[float, float]] = []
+
+    for _ in range(10):
+        started = time.perf_counter()
+        lost = await storage.renew_leases(HOLDER, leases, lease_seconds=15.0, now_us=NOW_US)
+        between = time.perf_counter()
+        await storage.change_count()
+        times.append((between - started, time.perf_counter() - between))
+    await storage.aclose()
+
+    assert lost == ["report-2"]
+    assert min(renewing for renewing, _ in times) < 0.010
+    assert min(counting for _, counting in times) < 0.002
 
 
 async def test_status_of_a_large_orchestration_is_fast(path: Path) -> None:
@@ -359,8 +432,11 @@ async def test_kill_9_in_the_middle_of_appends_leaves_whole_batches(path: Path) 
         for _ in range(40):
             acknowledged = int(await anyio.to_thread.run_sync(process.stdout.readline))
         process.send_signal(signal.SIGKILL)
-        rest = await anyio.to_thread.run_sync(process.communicate)
-        acknowledged = max([acknowledged, *map(int, rest[0].split())])
+        rest = await anyio.to_thread.run_sync(
+            process.stdout.read
+        )  # communicate() would miss what is buffered
+        acknowledged = max([acknowledged, *map(int, rest.split())])
+        await anyio.to_thread.run_sync(process.communicate)
 
         storage = SqliteStorage(path)
         record = await storage.load_orchestration("report-1")
