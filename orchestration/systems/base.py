@@ -1,6 +1,6 @@
 """What every kind of system shares: how exceptions become error records, and how refusals name the choices.
 
-May import: orchestration.{errors, models}, stdlib.
+May import: orchestration.{errors, models}, orchestration.systems.open_effects, stdlib.
 
 An exception says by its class whether repeating can help:
 
@@ -11,16 +11,25 @@ An exception says by its class whether repeating can help:
 * everything else (a `ValueError` made from a broken answer, a `KeyError` on a half-written file, any
   `OSError`) may well succeed next time and is retried. Arguments are checked before the call, so bad ones
   never come this far.
+
+Whether it leaves open what happened is told by `open_effects.py`.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
+import hashlib
+import json
 import re
+import sys
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from orchestration.errors import AttemptError, AttemptFailedError, InvalidArgumentError, OrchestrationError
 from orchestration.models import ErrorRecord, Json, JsonObject, as_unicode, copy_json
+from orchestration.systems.open_effects import leaves_effect_open
 
 MAX_MESSAGE_CHARS = 2_000
 """Longest message of an error record: it is stored with the task and shown to language models."""
@@ -63,6 +72,7 @@ def error_record(exc: BaseException, system: str, attempt: int) -> ErrorRecord:
         attempt=attempt,
         system=system,
         retry_after_seconds=retry_after,
+        effect_open=leaves_effect_open(exc),
     )
 
 
@@ -112,6 +122,37 @@ def bounded(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
     head = limit // 3
     note = f" … ({len(text) - limit} characters left out) … "
     return text[:head] + note + text[-max(0, limit - head - len(note)) :]
+
+
+def short_hash(value: Json) -> str:
+    """Return 16 hexadecimal digits that change whenever `value` does, and don't show it."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def name_of(target: Any) -> str:
+    """Return a name by which a callable or an object is known in other processes, too: `package.module:function`.
+
+    A lambda, or a function made inside another one, is known by its name alone; of a partial counts what it calls, of
+    an object its class.
+    """
+    while isinstance(target, functools.partial):
+        target = target.func
+    name = getattr(target, "__qualname__", None)
+    if not isinstance(name, str):
+        target = type(target)
+        name = target.__qualname__
+    if "<" in name:
+        return name
+    module = getattr(target, "__module__", None) or ""
+    return f"{_module_name() if module == '__main__' else module}:{name}"
+
+
+def _module_name() -> str:
+    """Return the name under which another process would import the module this program was started with."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    return spec.name if spec is not None else Path(getattr(main, "__file__", "") or "").stem
 
 
 def listed(names: Collection[str]) -> str:

@@ -76,7 +76,9 @@ async def await_user(name: str, awaitable: Awaitable[Any]) -> Any:
         if anyio.current_effective_deadline() == _REACHED:
             raise
         # Nobody cancelled this attempt: something the function awaits was cancelled.
-        raise AttemptFailedError(f"{name} was cancelled from inside.", "cancelled_inside") from exc
+        raise AttemptFailedError(
+            f"{name} was cancelled from inside.", "cancelled_inside", effect_open=True
+        ) from exc
     except BaseException as exc:
         raise _stray(name, exc) from exc
 

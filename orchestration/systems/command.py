@@ -1,11 +1,16 @@
 """Runs tasks as commands of this machine that the person who runs the server declared (`command_spec.py`).
 
-May import: orchestration.{errors, models, ports}, orchestration.systems.{base, command_spec, processes},
-stdlib.
+May import: orchestration.{errors, models, ports}, orchestration.systems.{base, command_spec, marked_processes,
+processes}, stdlib.
 
 The child sees a small environment: `PATH`, `HOME`, `LANG`, `LC_ALL`, `TMPDIR`, `TERM`, what the command
-declares, and `ADVANCED_ORCHESTRATION_IDEMPOTENCY_KEY` and `_ATTEMPT_ID`. Standard output over the declared
-limit ends the command and fails the attempt: a result that was cut silently would be taken for the whole.
+declares, and `GIVEN_VARIABLES`: the idempotency key and the attempt's id for the command itself, the driver and
+a mark by which its processes are found again. Standard output over the declared limit ends the command and
+fails the attempt: a result that was cut silently would be taken for the whole.
+
+What a failure leaves open: an exit code is a definite answer, and so is a command that could not start. Open is
+what ended without an answer (a signal nobody here sent, the time limit, too much output), and what ended well but
+wrote no JSON where JSON was declared: it was done, though its result can't be used.
 """
 
 from __future__ import annotations
@@ -13,23 +18,46 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from orchestration.errors import AttemptFailedError, AttemptTimeoutError, InvalidArgumentError
-from orchestration.models import TaskNode
+from orchestration.models import JsonObject, TaskNode
 from orchestration.ports import AttemptRequest, Health, ToolInfo
-from orchestration.systems.base import bounded, pick_tool
+from orchestration.systems.base import bounded, pick_tool, short_hash
 from orchestration.systems.command_spec import CommandParameter, CommandSpec
+from orchestration.systems.marked_processes import DRIVER_VARIABLE, MARK_VARIABLE
 from orchestration.systems.processes import Ended, OutputTooLargeError, run_process
 
-__all__ = ["CommandParameter", "CommandSpec", "CommandSystem"]
+__all__ = ["GIVEN_VARIABLES", "CommandParameter", "CommandSpec", "CommandSystem"]
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TERM")
 """Environment variables a command inherits; secrets of the server stay out."""
 
 IDEMPOTENCY_KEY_VARIABLE = "ADVANCED_ORCHESTRATION_IDEMPOTENCY_KEY"
 ATTEMPT_ID_VARIABLE = "ADVANCED_ORCHESTRATION_ATTEMPT_ID"
+
+GIVEN_VARIABLES = (ATTEMPT_ID_VARIABLE, DRIVER_VARIABLE, IDEMPOTENCY_KEY_VARIABLE, MARK_VARIABLE)
+"""Variables every command is given; it may be this program again, which must know them from its settings."""
+
+SHELL_SIGNAL_BASE = 128
+"""A shell whose program was ended by signal n exits with 128 + n."""
+
+FATAL_SIGNALS = frozenset(
+    {
+        *(signal.SIGINT, signal.SIGQUIT, signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE),
+        *(signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE, signal.SIGTERM),
+    }
+)
+"""Signals that end a program before it can answer. SIGHUP is none: its 129 is also an ordinary exit code, git's."""
+
+_NOT_DONE: Any = {
+    **dict.fromkeys(("description", "env", "max_output_bytes", "timeout_seconds"), True),
+    "parameters": {"__all__": {"description", "max_length"}},
+}
+"""What of a declaration says nothing of what the command does; `env` is told apart."""
 
 ERROR_LINES = 20
 """How many last lines of standard error the message of a failure ends with."""
@@ -80,6 +108,16 @@ class CommandSystem:
             return any(spec.stdin == "inputs" for spec in self._commands.values())
         return tool in self._commands and self._commands[tool].stdin == "inputs"
 
+    def fingerprint(self, tool: str | None) -> str:
+        """Return what changes when a command comes to do something else; empty where there is no such command.
+
+        Without a tool it stands for all commands. Limits and descriptions are left out: who raises a time limit, so
+        that a command can go on, wants it to go on.
+        """
+        if tool is None:
+            return short_hash({name: _declaration(spec) for name, spec in self._commands.items()})
+        return short_hash(_declaration(self._commands[tool])) if tool in self._commands else ""
+
     async def check(self) -> Health:
         """Say which declared programs or folders are missing."""
         missing = []
@@ -116,6 +154,7 @@ class CommandSystem:
                 max_output_bytes=spec.max_output_bytes,
                 timeout_seconds=spec.timeout_seconds,
                 kill_grace_seconds=self._kill_grace_seconds,
+                on_output=request.heartbeat,
             )
         except OutputTooLargeError:
             raise AttemptFailedError(
@@ -123,6 +162,7 @@ class CommandSystem:
                 "Fix: write less, or raise max_output_bytes in its declaration.",
                 "output_too_large",
                 retryable=False,
+                effect_open=True,
             ) from None
         except TimeoutError:
             raise AttemptTimeoutError(
@@ -145,7 +185,15 @@ class CommandSystem:
 def _environment(spec: CommandSpec, request: AttemptRequest) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     own = {IDEMPOTENCY_KEY_VARIABLE: request.idempotency_key, ATTEMPT_ID_VARIABLE: request.attempt_id}
+    if request.driver:
+        own[DRIVER_VARIABLE] = request.driver
     return {**inherited, **spec.env, **own}
+
+
+def _declaration(spec: CommandSpec) -> JsonObject:
+    """Return what a command does; the values of its environment only as a hash, for they may be secrets."""
+    declared: JsonObject = spec.model_dump(mode="json", exclude=_NOT_DONE, exclude_defaults=True)
+    return declared | {"env": {name: short_hash(value) for name, value in spec.env.items()}}
 
 
 def _find_program(spec: CommandSpec) -> str | None:
@@ -187,7 +235,9 @@ def _output(tool: str, spec: CommandSpec, ended: Ended) -> object:
         how = f"signal {ended.signal_name}" if ended.signal_name else f"exit code {ended.exit_code}"
         said = _last_lines(ended.stderr_tail.decode("utf-8", "replace")) or _last_lines(text)
         raise AttemptFailedError(
-            f"Command {tool!r} ended with {how}" + (f":\n{said}" if said else "."), "command_failed"
+            f"Command {tool!r} ended with {how}" + (f":\n{said}" if said else "."),
+            "command_failed",
+            effect_open=_was_cut_off(ended.exit_code),
         )
     if spec.output == "text":
         return {"text": text, "exit_code": 0}
@@ -199,7 +249,13 @@ def _output(tool: str, spec: CommandSpec, ended: Ended) -> object:
             f"Command {tool!r} declares `output: json`, but wrote no JSON ({exc}): {shown!r}",
             "invalid_output",
             retryable=False,
+            effect_open=True,
         ) from None
+
+
+def _was_cut_off(exit_code: int) -> bool:
+    """Whether a program was ended by a signal, itself or as the last one of a shell."""
+    return exit_code < 0 or exit_code - SHELL_SIGNAL_BASE in FATAL_SIGNALS
 
 
 def _refuse_constant(name: str) -> None:

@@ -7,6 +7,10 @@ stdlib.
 timeout_seconds=…)`; either may be a coroutine function or blocking, and is given only the arguments its
 signature takes. The answer may be an object or a mapping with `success`, `result` and `error`, or the plain
 value itself.
+
+The idempotency key is part of the context, which `process_task` is given as a mapping; a parameter named
+`idempotency_key` gets it, too. A failure the controller answers with is definite, unless its code says that the
+controller itself heard no answer (`OPEN_CODES`) or it says `effect_open: true`.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from orchestration.clock import Clock, SystemClock, to_datetime
 from orchestration.errors import AttemptFailedError, InvalidArgumentError
 from orchestration.models import Json, TaskId, TaskNode
 from orchestration.ports import AttemptRequest, Health, ToolInfo
-from orchestration.systems.base import bounded, copied
+from orchestration.systems.base import bounded, copied, name_of, short_hash
 from orchestration.systems.calls import call_user
 from orchestration.systems.threads import DaemonThreads
 
@@ -40,6 +44,11 @@ STATUS_SECONDS = 2.0
 
 DEFAULT_COMPLEXITY = 5.0
 """What a controller is told of a task that says nothing of its complexity: the middle of the scale."""
+
+OPEN_CODES = frozenset(
+    {"timeout", "timeout_error", "connection_error", "connection_lost", "system_unavailable", "cancelled"}
+)
+"""Codes of a controller's failure that leave open whether the work was done."""
 
 
 class RoutingStrategy(StrEnum):
@@ -58,8 +67,21 @@ _STRATEGIES = {
 }
 
 
+class _SignsOfLife:
+    """What a context can do besides telling; no field, so that the fields stay plain values."""
+
+    __slots__ = ("_beat",)
+    _beat: Callable[[], None]
+
+    def heartbeat(self) -> None:
+        """Say that the work goes on; cheap, from any thread. A copy of a context says nothing."""
+        beat = getattr(self, "_beat", None)
+        if beat is not None:
+            beat()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskContext:
+class TaskContext(_SignsOfLife):
     """What `execute_task` is told about a task."""
 
     task_id: TaskId
@@ -88,6 +110,7 @@ class TaskContext:
     orchestration_id: str = ""
     attempt: int = 1
     idempotency_key: str = ""
+    """The same for all automatic attempts of the task: whoever keeps it can tell a repetition."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -162,6 +185,10 @@ class ControllerSystem:
         """Inputs are part of the context."""
         return True
 
+    def fingerprint(self, tool: str | None) -> str:  # noqa: ARG002  (a controller runs descriptions, whatever the tool)
+        """Return what changes when the controller is of another class, or another method of it is called."""
+        return short_hash([name_of(type(self._controller)), self._method])
+
     async def check(self) -> Health:
         """Ask the controller's own `get_system_status`, where it has one."""
         status = getattr(self._controller, "get_system_status", None)
@@ -190,10 +217,11 @@ class ControllerSystem:
             positional: list[Any] = [self._task_context(request)]
             named: dict[str, Any] = {}
         else:
-            positional = [request.task.description or request.task.task_id]
+            positional = [_description(request)]
             named = {
                 "context": self._task_context(request).to_dict(),
                 "timeout_seconds": request.timeout_seconds,
+                **_wished(method, idempotency_key=request.idempotency_key, heartbeat=request.heartbeat),
             }
         answer = await self._call(method, positional, named)
         return _value(answer, unwraps_response=self._method == "process_task")
@@ -207,9 +235,9 @@ class ControllerSystem:
     def _task_context(self, request: AttemptRequest) -> TaskContext:
         task = request.task
         metadata = {name: task.metadata[name] for name in _FROM_METADATA if name in task.metadata}
-        return TaskContext(
+        context = TaskContext(
             task_id=task.task_id,
-            description=task.description or task.task_id,
+            description=_description(request),
             complexity_score=DEFAULT_COMPLEXITY if task.complexity_score is None else task.complexity_score,
             routing_strategy=_STRATEGIES.get(request.preference.casefold(), RoutingStrategy.HYBRID),
             budget_constraints=_budget(request),
@@ -225,6 +253,28 @@ class ControllerSystem:
             idempotency_key=request.idempotency_key,
             **metadata,  # type: ignore[arg-type]  # the task's author vouches for the metadata's types
         )
+        object.__setattr__(context, "_beat", request.heartbeat)  # frozen for others, not while it is made
+        return context
+
+
+def _description(request: AttemptRequest) -> str:
+    """Return what is to be done, in words.
+
+    A request may be for another tool than the task's own (its `verify`): the task's description must not be carried out
+    then, and the tool's name is all there is.
+    """
+    if request.tool is not None and request.tool != request.task.tool:
+        return request.tool
+    return request.task.description or request.task.task_id
+
+
+def _wished(method: Callable[..., Any], **named: Any) -> dict[str, Any]:
+    """Return those of the named arguments for which a callable has a parameter of that very name."""
+    try:
+        parameters = inspect.signature(method).parameters
+    except (TypeError, ValueError):
+        return {}
+    return {name: value for name, value in named.items() if name in parameters}
 
 
 def accepted(method: Callable[..., Any], positional: int, named: Mapping[str, Any]) -> dict[str, Any]:
@@ -294,7 +344,10 @@ def _fields(answer: Any) -> Mapping[str, Any] | None:
 
 
 def _failure(fields: Mapping[str, Any]) -> AttemptFailedError:
-    """Return the failure an answer tells of; it is retried unless the answer has `retryable` false."""
+    """Return the failure an answer tells of.
+
+    It is retried unless the answer has `retryable` false; `effect_open` in the answer beats what its code says.
+    """
     error = fields.get("error")
     code = fields.get("error_code")
     if isinstance(error, Mapping):
@@ -302,7 +355,9 @@ def _failure(fields: Mapping[str, Any]) -> AttemptFailedError:
         error = error.get("message", error)
     text = bounded(str(error)) if error else "The controller answered with success false and no error."
     retryable = fields.get("retryable", True) is not False
-    return AttemptFailedError(text, code if isinstance(code, str) and code else "task_failed", retryable)
+    code = code if isinstance(code, str) and code else "task_failed"
+    effect_open = fields.get("effect_open", code in OPEN_CODES) is True
+    return AttemptFailedError(text, code, retryable, effect_open=effect_open)
 
 
 def _health(status: Any) -> Health:

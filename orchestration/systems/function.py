@@ -3,10 +3,11 @@
 May import: orchestration.{errors, models, ports}, orchestration.systems.{base, calls, signatures, threads},
 anyio, stdlib.
 
-A function's parameters are the tool's arguments. Four names are filled in unless the task's own arguments
+A function's parameters are the tool's arguments. Five names are filled in unless the task's own arguments
 hold them: `inputs` (what each delivering upstream gave, by task id), `context` (the orchestration's),
-`idempotency_key` and `attempt_id` (`task#n`). Which functions there are is declared by whoever makes the
-system; nothing a task says imports anything.
+`idempotency_key`, `attempt_id` (`task#n`) and `heartbeat` (called without arguments, from any thread, it says
+that the work goes on). Which functions there are is declared by whoever makes the system; nothing a task says
+imports anything.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from orchestration.errors import AttemptFailedError, ConfigurationError, InvalidArgumentError, Problem
 from orchestration.models import TaskNode
 from orchestration.ports import AttemptRequest, Health, ToolInfo
-from orchestration.systems.base import copied, nearest, pick_tool
+from orchestration.systems.base import copied, name_of, nearest, pick_tool, short_hash
 from orchestration.systems.calls import await_user, call_user, is_async
 from orchestration.systems.signatures import Signature
 from orchestration.systems.threads import DaemonThreads
@@ -111,6 +112,15 @@ class FunctionSystem:
         function = self._functions.get(tool)
         return function is not None and "inputs" in function.signature.provided
 
+    def fingerprint(self, tool: str | None) -> str:
+        """Return what changes when a tool's name comes to stand for another function; empty where there is none.
+
+        Without a tool it stands for all functions. What is written inside a function does not count.
+        """
+        if tool is None:
+            return short_hash({name: name_of(function.call) for name, function in self._functions.items()})
+        return short_hash(name_of(self._functions[tool].call)) if tool in self._functions else ""
+
     async def check(self) -> Health:
         """Functions of this process can always be called."""
         return Health(ok=True, detail=f"{len(self._functions)} functions")
@@ -174,6 +184,7 @@ class _Function:
                 "context": copied(request.context) if "context" in signature.provided else {},
                 "idempotency_key": request.idempotency_key,
                 "attempt_id": request.attempt_id,
+                "heartbeat": request.heartbeat,
             }
         return signature.bind(request.arguments, provided)
 

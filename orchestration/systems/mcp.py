@@ -1,20 +1,16 @@
 """Runs tasks as tools of an MCP server, over stdio or Streamable HTTP.
 
-May import: orchestration.{errors, models, ports}, orchestration.systems.{base, mcp_connection, mcp_spec}, mcp
-(late), anyio, stdlib.
+May import: orchestration.{errors, models, ports}, orchestration.systems.{base, mcp_call, mcp_connection,
+mcp_errors, mcp_spec}, mcp (late), anyio, stdlib.
 
 The server is connected when it is first needed and again after a loss, with a growing wait between attempts
 that fail. A lost connection fails the calls under way as `system_unavailable`, which is retried: the server
 may have done the work, so this is at-least-once, and the idempotency key in `_meta` lets a server that cares
 tell repetitions.
 
-What a failure means:
-
-* a transport error, or the server's process gone: `system_unavailable`, retried;
-* the tool's own error (`isError`): `tool_error`, retried; but `invalid_arguments`, not retried, where the
-  text says that the arguments don't fit, and `unknown_tool`, not retried, where the server has no such tool;
-* a protocol error (JSON-RPC): invalid parameters, unknown methods and missing capabilities are not retried;
-* a result that breaks the protocol or the tool's own schema: `invalid_output`, not retried.
+What a failure means is in `mcp_errors.py`. A connection lost during a call leaves open whether the tool ran,
+unless it is known that the call never reached the server (`mcp_call.py`). Progress that a tool reports is a sign
+of life of its attempt.
 
 A result's structured content is the output. Without it, text alone is the output as a string; other content
 is told by kind, type and size in `{"text": …, "content": […]}`.
@@ -22,8 +18,8 @@ is told by kind, type and size in `{"text": …, "content": […]}`.
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
@@ -32,9 +28,20 @@ from pydantic import ValidationError
 from orchestration.errors import AttemptFailedError, InvalidArgumentError, SystemUnavailableError
 from orchestration.models import TaskNode
 from orchestration.ports import AttemptRequest, Health, ToolInfo
-from orchestration.systems.base import bounded, pick_tool
+from orchestration.systems.base import bounded, pick_tool, short_hash
+from orchestration.systems.mcp_call import Call
 from orchestration.systems.mcp_connection import McpConnection, list_tools
+from orchestration.systems.mcp_errors import (
+    is_session_gone,
+    is_transport,
+    protocol_error,
+    tool_error,
+    unusable,
+)
 from orchestration.systems.mcp_spec import McpServerSpec
+
+if TYPE_CHECKING:
+    from mcp.shared.dispatcher import ProgressFnT
 
 __all__ = ["IDEMPOTENCY_META_KEY", "McpServerSpec", "McpSystem"]
 
@@ -47,17 +54,6 @@ MAX_BACKOFF_SECONDS = 5.0
 
 CLOSE_SECONDS = 8.0
 """Longest wait for a server process to end; the client itself kills it after about 6 s."""
-
-_CONNECTION_CLOSED, _REQUEST_TIMEOUT = -32000, -32001
-_PARSE_ERROR, _INVALID_REQUEST, _UNKNOWN_METHOD, _INVALID_PARAMS = -32700, -32600, -32601, -32602
-_MISSING_CAPABILITY, _UNSUPPORTED_VERSION = -32021, -32022
-_HTTP_TROUBLE = ("Session terminated", "Server returned an error response", "Unexpected content type")
-"""How the client words answers that came from HTTP, not from the server's own protocol."""
-
-_BAD_ARGUMENTS = re.compile(
-    r"MCP error -32602|validation errors? for|input validation error|invalid arguments", re.IGNORECASE
-)
-_UNKNOWN_TOOL = re.compile(r"\bunknown tool\b|\btool \S+ not found\b", re.IGNORECASE)
 
 
 class McpSystem:
@@ -127,12 +123,18 @@ class McpSystem:
         """Tools take only their arguments; `${…}` puts upstream values there."""
         return False
 
+    def fingerprint(self, tool: str | None) -> str:  # noqa: ARG002  (only the server itself knows its tools)
+        """Return what changes when another server is started or reached; its environment and headers don't count."""
+        spec = self._spec
+        cwd = str(spec.cwd) if spec.cwd is not None else None
+        return short_hash([spec.command, *spec.args, cwd] if spec.url is None else [spec.url])
+
     async def check(self) -> Health:
         """Connect, unless connected, and ask for the tools."""
         try:
             connection = await self._connected()
-            with connection.call() as client:
-                connection.tools = await list_tools(client)
+            with connection.call() as call:
+                connection.tools = await list_tools(call.client)
         except SystemUnavailableError as exc:
             return Health(ok=False, detail=exc.reason)
         except Exception as exc:  # noqa: BLE001  (whatever a broken server answers makes it unhealthy)
@@ -151,13 +153,14 @@ class McpSystem:
             tool = await self._pick(connection, request.tool or request.task.tool, request.task.task_id)
         except InvalidArgumentError as exc:
             raise AttemptFailedError(str(exc), "unknown_tool", retryable=False) from None
-        with connection.call() as client:
+        with connection.call() as call:
             meta: Any = {IDEMPOTENCY_META_KEY: request.idempotency_key}
-            result = await self._calling(
-                connection, client.call_tool(tool, dict(request.arguments), meta=meta)
+            answer = call.client.call_tool(
+                tool, dict(request.arguments), meta=meta, progress_callback=_progress(request.heartbeat)
             )
+            result = await self._calling(connection, call, answer)
         if result.is_error:
-            raise _tool_error(tool, _joined_text(result.content))
+            raise tool_error(tool, _joined_text(result.content))
         return _output(result)
 
     async def _connected(self) -> McpConnection:
@@ -195,11 +198,21 @@ class McpSystem:
         try:
             return pick_tool(self.name, tool, task_id, connection.tools)
         except InvalidArgumentError:
-            with connection.call() as client:
-                connection.tools = await self._calling(connection, list_tools(client))
+            with connection.call() as call:
+                connection.tools = await self._asking(connection, call)
             return pick_tool(self.name, tool, task_id, connection.tools)
 
-    async def _calling(self, connection: McpConnection, answer: Any) -> Any:
+    async def _asking(self, connection: McpConnection, call: Call) -> dict[str, ToolInfo]:
+        """Ask for the tools; whatever goes wrong, no tool has run."""
+        try:
+            tools: dict[str, ToolInfo] = await self._calling(connection, call, list_tools(call.client))
+        except SystemUnavailableError as exc:
+            raise SystemUnavailableError(exc.system, exc.reason) from exc
+        except AttemptFailedError as exc:
+            raise AttemptFailedError(exc.message, exc.code, exc.retryable) from exc
+        return tools
+
+    async def _calling(self, connection: McpConnection, call: Call, answer: Any) -> Any:
         """Await a request to the server, with its failures told apart.
 
         Raises:
@@ -211,50 +224,34 @@ class McpSystem:
         try:
             return await answer
         except MCPError as exc:
-            if _is_transport(exc.code, exc.message):
-                raise self._lost(connection, exc) from exc
-            raise _protocol_error(exc.code, exc.message) from exc
+            if is_transport(exc.code, exc.message):
+                raise self._lost(connection, call, exc) from exc
+            raise protocol_error(exc.code, exc.message) from exc
         except (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError) as exc:
-            raise self._lost(connection, exc) from exc
+            raise self._lost(connection, call, exc) from exc
         except (ValidationError, RuntimeError) as exc:
-            text = f"The server's answer can't be used: {bounded(str(exc), 500)}"
-            raise AttemptFailedError(text, "invalid_output", retryable=False) from exc
+            raise unusable(str(exc)) from exc
 
-    def _lost(self, connection: McpConnection, exc: Exception) -> SystemUnavailableError:
+    def _lost(self, connection: McpConnection, call: Call, exc: Exception) -> SystemUnavailableError:
         """Give a connection up after a transport error; other calls on it may still end well (over HTTP they do)."""
         if self._connection is connection:
             self._connection = None
         connection.retire()
-        if connection.is_lost:
-            return connection.unavailable
         reason = f"the connection to {self._spec.target!r} was lost: {str(exc) or type(exc).__name__}"
-        return SystemUnavailableError(self.name, reason)
+        return SystemUnavailableError(
+            self.name,
+            connection.reason if connection.is_lost else reason,
+            effect_open=not (call.did_nothing or is_session_gone(str(exc))),
+        )
 
 
-def _is_transport(code: int, message: str) -> bool:
-    """Whether an error came from the way to the server rather than from the server."""
-    return code in (_CONNECTION_CLOSED, _REQUEST_TIMEOUT, _PARSE_ERROR) or message.startswith(_HTTP_TROUBLE)
+def _progress(heartbeat: Callable[[], None]) -> ProgressFnT:
+    """Return what the client calls when the tool reports progress."""
 
+    async def progressed(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001
+        heartbeat()
 
-def _protocol_error(code: int, message: str) -> AttemptFailedError:
-    """Return the failure for a JSON-RPC error of the server."""
-    text = f"The server refused the call: {bounded(message)} ({code})"
-    if code == _INVALID_PARAMS:
-        kind = "unknown_tool" if _UNKNOWN_TOOL.search(message) else "invalid_arguments"
-        return AttemptFailedError(text, kind, retryable=False)
-    if code in (_MISSING_CAPABILITY, _UNSUPPORTED_VERSION, _INVALID_REQUEST, _UNKNOWN_METHOD):
-        return AttemptFailedError(text, "not_supported", retryable=False)
-    return AttemptFailedError(text, "mcp_error")
-
-
-def _tool_error(tool: str, text: str) -> AttemptFailedError:
-    """Return the failure for a result that says it is an error."""
-    message = bounded(text) or f"Tool {tool!r} answered with an error and no text."
-    if _UNKNOWN_TOOL.search(text):
-        return AttemptFailedError(message, "unknown_tool", retryable=False)
-    if _BAD_ARGUMENTS.search(text):
-        return AttemptFailedError(message, "invalid_arguments", retryable=False)
-    return AttemptFailedError(message, "tool_error")
+    return progressed
 
 
 def _joined_text(content: list[Any]) -> str:

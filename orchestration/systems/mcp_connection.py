@@ -1,7 +1,7 @@
 """One connection to an MCP server, from its start to its end; never used again once it is lost.
 
-May import: orchestration.{errors, logs, ports}, orchestration.systems.{base, mcp_spec}, mcp (late), anyio,
-stdlib.
+May import: orchestration.{errors, logs, ports}, orchestration.systems.{base, mcp_call, mcp_spec}, mcp (late),
+anyio, stdlib.
 
 `run` is the owner task: it alone enters and leaves the client, whose cancel scopes allow nothing else. Calls
 are made from any other task through `call`. The connection is lost when the server closes its side (a process
@@ -24,6 +24,7 @@ from orchestration.errors import SystemUnavailableError
 from orchestration.logs import get_logger
 from orchestration.ports import ToolInfo
 from orchestration.systems.base import bounded
+from orchestration.systems.mcp_call import Call, note_request, note_response
 from orchestration.systems.mcp_spec import McpServerSpec
 
 if TYPE_CHECKING:
@@ -72,13 +73,18 @@ class McpConnection:
         self._log = get_logger(system=system)
 
     @property
+    def reason(self) -> str:
+        """Return why the connection is lost."""
+        return self._reason
+
+    @property
     def unavailable(self) -> SystemUnavailableError:
-        """Return why no call can be made."""
+        """Return why no call can be made; none was, so nothing is left open."""
         return SystemUnavailableError(self._system, self._reason)
 
     @contextlib.contextmanager
-    def call(self) -> Iterator[Client]:
-        """Lend the client for one call; a retired connection ends after its last one.
+    def call(self) -> Iterator[Call]:
+        """Lend the client for one call, which is followed on its way; a retired connection ends after its last one.
 
         Raises:
             SystemUnavailableError: The connection is lost.
@@ -86,8 +92,10 @@ class McpConnection:
         if self._client is None or self.is_lost:
             raise self.unavailable
         self._calls += 1
+        call = Call(self._client)
         try:
-            yield self._client
+            with call.followed():
+                yield call
         finally:
             self._calls -= 1
             if self._is_retired and not self._calls:
@@ -155,7 +163,10 @@ class McpConnection:
         if spec.url is not None:
             # No limit on reading: a tool may be silent for long, and the attempt has its own time limit.
             timeout = httpx2.Timeout(HTTP_TIMEOUT_SECONDS, read=None)
-            async with httpx2.AsyncClient(headers=dict(spec.headers), timeout=timeout) as http_client:
+            hooks: dict[str, list[Any]] = {"request": [note_request], "response": [note_response]}
+            async with httpx2.AsyncClient(
+                headers=dict(spec.headers), timeout=timeout, event_hooks=hooks
+            ) as http_client:
                 yield streamable_http_client(spec.url, http_client=http_client)
             return
         assert spec.command is not None

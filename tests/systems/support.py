@@ -32,13 +32,16 @@ def a_request(
     inputs: Mapping[str, Json] | None = None,
     context: Mapping[str, Json] | None = None,
     task: TaskNode | None = None,
+    attempt: int = 1,
+    driver: str = "",
+    heartbeat: Callable[[], None] = lambda: None,
 ) -> AttemptRequest:
     """Return a request for one attempt; the task is made of the tool unless given."""
     node = task or TaskNode("t", tool=tool)
     return AttemptRequest(
         orchestration_id="night-1",
         task=node,
-        attempt=1,
+        attempt=attempt,
         idempotency_key=IDEMPOTENCY_KEY,
         tool=tool,
         arguments=dict(arguments or {}),
@@ -47,6 +50,8 @@ def a_request(
         goal="Sleep well",
         preference=node.system_preference,
         timeout_seconds=30.0,
+        driver=driver,
+        heartbeat=heartbeat,
     )
 
 
@@ -141,3 +146,43 @@ def http_server(**env: str) -> Iterator[HttpServer]:
         yield server
     finally:
         server.kill()
+
+
+class Started:
+    """Processes a test has started, with an environment of its choice."""
+
+    def __init__(self) -> None:
+        self._processes: dict[int, subprocess.Popen[str]] = {}
+
+    def start(self, env: Mapping[str, str], *argv: str) -> int:
+        """Start a program, one that waits unless given, and return its process id once it has written a line."""
+        process = subprocess.Popen(
+            argv or ("sh", "-c", "echo ready; exec sleep 300"),
+            env={"PATH": os.environ["PATH"], **env},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._processes[process.pid] = process
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process.pid
+
+    def signal_of(self, pid: int) -> int:
+        """Return the number of the signal that ended a process."""
+        return -self._processes[pid].wait(5)
+
+    def end(self) -> None:
+        """End what is left."""
+        for process in self._processes.values():
+            process.kill()
+            process.communicate()
+
+
+@contextmanager
+def started_processes() -> Iterator[Started]:
+    """Give somewhere to start processes, and end them."""
+    processes = Started()
+    try:
+        yield processes
+    finally:
+        processes.end()

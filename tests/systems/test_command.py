@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -13,13 +14,13 @@ from pydantic import ValidationError
 
 from orchestration.errors import AttemptTimeoutError
 from orchestration.systems.command import (
-    ATTEMPT_ID_VARIABLE,
-    IDEMPOTENCY_KEY_VARIABLE,
+    GIVEN_VARIABLES,
     INHERITED,
     CommandParameter,
     CommandSpec,
     CommandSystem,
 )
+from orchestration.systems.marked_processes import DRIVER_VARIABLE, MARK_VARIABLE
 from tests.systems.support import IDEMPOTENCY_KEY, a_request, failure_of, is_alive, pids_in, until
 
 pytestmark = pytest.mark.anyio
@@ -194,15 +195,23 @@ async def test_the_environment_is_small_and_has_the_idempotency_key(monkeypatch:
     assert found["LANG"] == "C.UTF-8"
     assert found["ADVANCED_ORCHESTRATION_IDEMPOTENCY_KEY"] == IDEMPOTENCY_KEY
     assert found["ADVANCED_ORCHESTRATION_ATTEMPT_ID"] == "t#1"
-    assert set(found) <= {
-        *INHERITED,
-        "MINE",
-        IDEMPOTENCY_KEY_VARIABLE,
-        ATTEMPT_ID_VARIABLE,
-        "PWD",
-        "SHLVL",
-        "_",
-    }
+    assert set(found) <= {*INHERITED, *GIVEN_VARIABLES, "MINE", "PWD", "SHLVL", "_"}
+
+
+async def test_a_command_is_told_who_runs_it_and_has_a_mark_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two runs have two marks; where this program is a command itself, its own mark stands before them."""
+    monkeypatch.setenv(MARK_VARIABLE, "outer")
+    system = one(CommandSpec(argv=["env"]))
+
+    outputs: list[Any] = [await system.execute(a_request("c", driver="driver-1")) for _ in range(2)]
+
+    first, second = (dict(line.split("=", 1) for line in output["text"].splitlines()) for output in outputs)
+    assert set(first) >= set(GIVEN_VARIABLES)
+    assert first[DRIVER_VARIABLE] == "driver-1"
+    assert first[MARK_VARIABLE].startswith("outer.")
+    assert first[MARK_VARIABLE] != second[MARK_VARIABLE]
 
 
 async def test_it_runs_in_the_declared_folder(tmp_path: Path) -> None:
@@ -376,19 +385,116 @@ async def test_a_command_ends_with_its_program(tmp_path: Path) -> None:
     await until(lambda: not is_alive(pids_in(pids)[0]))
 
 
-async def test_a_daemon_that_left_the_group_does_not_hold_the_attempt_up(tmp_path: Path) -> None:
-    """A session of its own is out of reach, but nobody waits for its open pipes."""
+DAEMON = """setsid sh -c 'echo $$ > "$1.new"; mv "$1.new" "$1"; exec sleep 300' sh "$1" %s &
+while [ ! -f "$1" ]; do :; done; """
+"""Starts something in a session of its own, and goes on when it has written its process id to $1."""
+
+QUIET = "</dev/null >/dev/null 2>&1"
+
+
+@pytest.mark.parametrize(
+    ("script", "ends_well"),
+    [
+        (DAEMON % "" + "echo hi", True),
+        (DAEMON % QUIET + "sleep 300 & echo hi", True),
+        (DAEMON % QUIET + "exit 3", False),
+        (DAEMON % QUIET + "kill -9 $$", False),
+    ],
+    ids=["holds the output open", "left more in the group", "exit code", "signal"],
+)
+async def test_a_program_that_does_not_end_tidily_leaves_no_daemon(
+    tmp_path: Path, script: str, ends_well: bool
+) -> None:
+    """Another session is no hiding place, and nobody waits for its open pipes."""
     pids = tmp_path / "pids"
-    daemon = 'setsid sh -c \'echo $$ > "$1.new"; mv "$1.new" "$1"; sleep 300\' sh "$1" &'
-    script = daemon + ' while [ ! -f "$1" ]; do :; done; echo hi'
+    system = one(sh(script, str(pids)))
 
     try:
         with anyio.fail_after(5):
-            output = await run(sh(script, str(pids)))
-        assert output["text"] == "hi\n"
+            if ends_well:
+                assert await system.execute(a_request("c")) == {"text": "hi\n", "exit_code": 0}
+            else:
+                await failure_of(system, a_request("c"))
+        assert not is_alive(pids_in(pids)[0])
     finally:
-        for pid in pids_in(pids):
+        end_group_of(pids)
+
+
+async def test_a_daemon_put_up_by_the_rules_of_daemons_stays(tmp_path: Path) -> None:
+    """A session of its own, no open pipe, and the program ended well: as a shell would, we let it live."""
+    pids = tmp_path / "pids"
+
+    try:
+        with anyio.fail_after(5):
+            await run(sh(DAEMON % QUIET + "exit 0", str(pids)))
+        assert is_alive(pids_in(pids)[0])
+    finally:
+        end_group_of(pids)
+
+
+def end_group_of(pids: Path) -> None:
+    """End the daemons whose process ids a file lists."""
+    for pid in pids_in(pids):
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
+
+
+async def test_every_output_is_a_sign_of_life() -> None:
+    """On standard output and on standard error, while the command runs."""
+    beats: list[int] = []
+    script = "echo one; sleep 0.1; echo two >&2; sleep 0.1; echo three"
+
+    await one(sh(script)).execute(a_request("c", heartbeat=lambda: beats.append(1)))
+
+    assert len(beats) == 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "effect_open"),
+    [
+        (sh("exit 3"), "command_failed", False),
+        (sh("exit 129"), "command_failed", False),
+        (sh("kill -9 $$"), "command_failed", True),
+        (sh("kill -TERM $$"), "command_failed", True),
+        (sh("sh -c 'kill -9 $$'; exit $?"), "command_failed", True),
+        (sh("sleep 60", timeout_seconds=0.1), "timeout", True),
+        (CommandSpec(argv=["yes"], max_output_bytes=1000), "output_too_large", True),
+        (CommandSpec(argv=["echo", "x"], output="json"), "invalid_output", True),
+        (CommandSpec(argv=["no-such-program"]), "program_not_found", False),
+        (CommandSpec(argv=["ls"], cwd=Path("/no/such")), "folder_not_found", False),
+        (CommandSpec(argv=["echo", "{x}"]), "invalid_arguments", False),
+    ],
+)
+async def test_a_failure_says_whether_it_leaves_the_effect_open(
+    spec: CommandSpec, code: str, effect_open: bool
+) -> None:
+    """An exit code is an answer; a signal, a limit or an unreadable result is none."""
+    error = await failure_of(one(spec), a_request("c"))
+
+    assert (error.code, error.effect_open) == (code, effect_open)
+
+
+def test_the_fingerprint_follows_what_a_command_does() -> None:
+    """Not its limits, its descriptions, or the other commands; and nothing of it can be read back."""
+    base = CommandSpec(argv=["deploy", "{to}"], env={"TOKEN": "hush"})
+    same = base.model_copy(update={"description": "Deploys", "timeout_seconds": 5.0, "max_output_bytes": 10})
+    others = [
+        base.model_copy(update={"argv": ["deploy", "--now", "{to}"]}),
+        base.model_copy(update={"env": {"TOKEN": "other"}}),
+        base.model_copy(update={"env": {"SECRET": "hush"}}),
+        base.model_copy(update={"cwd": Path("/a")}),
+        base.model_copy(update={"stdin": "inputs"}),
+        base.model_copy(update={"output": "json"}),
+        base.model_copy(update={"parameters": {"to": CommandParameter(default="here")}}),
+    ]
+
+    found = {one(spec).fingerprint("c") for spec in (base, same)}
+
+    assert len(found) == 1
+    assert len(found | {one(spec).fingerprint("c") for spec in others}) == 8
+    assert CommandSystem({"c": base, "d": others[0]}).fingerprint("c") in found
+    assert CommandSystem({"c": base, "d": others[0]}).fingerprint(None) not in found
+    assert one(base).fingerprint("d") == ""
 
 
 async def test_an_unknown_command_names_the_declared_ones() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from orchestration.errors import InvalidArgumentError
 from orchestration.models import TaskNode
 from orchestration.ports import AttemptRequest
+from orchestration.systems.base import error_record
 from orchestration.systems.controller import ControllerSystem, RoutingStrategy, TaskContext
 from tests.systems.support import IDEMPOTENCY_KEY, a_request, failure_of
 
@@ -26,6 +29,9 @@ class FixedClock:
         return 1_000_000
 
     def monotonic(self) -> float:
+        return 0.0
+
+    def elapsed(self) -> float:
         return 0.0
 
     async def sleep(self, seconds: float) -> None:
@@ -78,6 +84,7 @@ async def test_the_context_tells_everything_about_the_task() -> None:
     task = TaskNode(
         "create_api",
         description="Create endpoints",
+        tool="tool",
         system_preference="kgot",
         complexity_score=7,
         metadata={"requires_code_generation": True, "data_complexity": "high", "mine": 1},
@@ -248,6 +255,87 @@ async def test_what_a_controller_raises_is_its_failure() -> None:
     with pytest.raises(ValueError, match="no luck"):
         await system.execute(a_request())
     assert "execute_task raised SystemExit" in str(await failure_of(system, a_request("exit")))
+
+
+@pytest.mark.parametrize(
+    ("answer", "effect_open"),
+    [
+        ({"success": False, "error": "no luck"}, False),
+        ({"success": False, "error": "no answer", "error_code": "timeout"}, True),
+        (Result(success=False, error="no luck"), False),
+        ({"success": False, "error": {"code": "connection_lost", "message": "gone"}}, True),
+        ({"success": False, "error": "who knows", "effect_open": True}, True),
+        ({"success": False, "error": "undone", "error_code": "timeout", "effect_open": False}, False),
+    ],
+)
+async def test_an_answer_that_says_no_is_definite_unless_the_controller_heard_none_itself(
+    answer: Any, effect_open: bool
+) -> None:
+    """Its own words beat what its code means."""
+    error = await failure_of(ControllerSystem(Answers(answer)), a_request())
+
+    assert error.effect_open is effect_open
+
+
+@pytest.mark.parametrize(
+    ("raised", "effect_open"),
+    [
+        (TimeoutError("no answer"), True),
+        (ConnectionResetError("gone"), True),
+        (ConnectionRefusedError("nobody there"), False),
+        (ValueError("no luck"), False),
+    ],
+)
+async def test_a_connection_a_controller_loses_leaves_the_effect_open(
+    raised: Exception, effect_open: bool
+) -> None:
+    """It had asked, and heard no answer; where nobody was there, nothing was asked."""
+
+    class Raises:
+        async def execute_task(self, context: TaskContext) -> None:
+            raise raised
+
+    with pytest.raises(type(raised)) as caught:
+        await ControllerSystem(Raises()).execute(a_request())
+
+    assert error_record(caught.value, "controller", 1).effect_open is effect_open
+
+
+async def test_a_controller_can_give_signs_of_life() -> None:
+    """By the context's `heartbeat`, or in a parameter of that name; the context's fields stay plain values."""
+    beats: list[str] = []
+
+    class Executes:
+        async def execute_task(self, context: TaskContext) -> dict[str, Any]:
+            context.heartbeat()
+            copy.copy(context).heartbeat()
+            return context.to_dict()
+
+    class Processes:
+        async def process_task(
+            self, description: str, *, heartbeat: Callable[[], None], idempotency_key: str
+        ) -> str:
+            heartbeat()
+            return idempotency_key
+
+    request = a_request(heartbeat=lambda: beats.append("beat"))
+    fields = await ControllerSystem(Executes()).execute(request)
+    key = await ControllerSystem(Processes()).execute(request)
+
+    assert beats == ["beat", "beat"]
+    assert isinstance(fields, dict)
+    assert "heartbeat" not in fields
+    assert key == IDEMPOTENCY_KEY
+
+
+async def test_a_request_for_another_tool_does_not_carry_the_tasks_own_words() -> None:
+    """A question about a task must not have its description carried out again."""
+    controller = Answers(None)
+    task = TaskNode("pay", tool="pay", description="Pay the invoice")
+
+    await ControllerSystem(controller).execute(a_request("was_it_paid", task=task))
+
+    assert controller.seen[0].description == "was_it_paid"
 
 
 def test_an_object_with_neither_method_is_refused() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Annotated, Any, Literal
 
@@ -98,6 +98,42 @@ async def test_inputs_context_and_key_come_by_parameter_name() -> None:
     assert list(schema["properties"]) == ["a"]
     assert system.takes_inputs("f")
     assert system.takes_inputs(None)
+
+
+async def test_a_function_can_give_signs_of_life_from_any_thread() -> None:
+    """By calling `heartbeat`, where it has such a parameter."""
+    beats: list[str] = []
+
+    async def f(heartbeat: Callable[[], None]) -> None:
+        heartbeat()
+
+    def g(heartbeat: Callable[[], None]) -> None:
+        heartbeat()
+
+    for function in (f, g):
+        await one(function).execute(
+            a_request("f", heartbeat=lambda: beats.append(threading.current_thread().name))
+        )
+
+    assert beats == ["MainThread", "python worker"]
+
+
+async def test_the_attempt_comes_by_parameter_name() -> None:
+    """Its own id changes from attempt to attempt, where the key stays."""
+
+    async def f(attempt_id: str) -> str:
+        return attempt_id
+
+    assert [await one(f).execute(a_request("f", attempt=n)) for n in (1, 2)] == ["t#1", "t#2"]
+
+
+def test_the_fingerprint_follows_which_function_a_tool_is() -> None:
+    """The same function has the same one everywhere; another, or one that is not there, has not."""
+    system = FunctionSystem({"a": import_function, "b": a_request})
+
+    assert system.fingerprint("a") == FunctionSystem({"x": import_function}).fingerprint("x")
+    assert len({system.fingerprint("a"), system.fingerprint("b"), system.fingerprint(None)}) == 3
+    assert system.fingerprint("c") == ""
 
 
 async def test_an_argument_beats_what_would_be_filled_in() -> None:
@@ -223,6 +259,7 @@ async def test_a_cancellation_nobody_asked_for_is_a_failure() -> None:
     error = await failure_of(one(f), a_request("f"))
 
     assert (error.code, str(error)) == ("cancelled_inside", "f was cancelled from inside.")
+    assert error.effect_open
 
 
 async def test_an_ordinary_exception_comes_out_as_it_is() -> None:

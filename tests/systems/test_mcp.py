@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from orchestration.errors import SystemUnavailableError
 from orchestration.models import TaskNode
 from orchestration.systems.base import error_record
-from orchestration.systems.mcp import McpServerSpec, McpSystem, _protocol_error, _tool_error
+from orchestration.systems.mcp import McpServerSpec, McpSystem
+from orchestration.systems.mcp_errors import is_transport, protocol_error, tool_error
 from orchestration.systems.registry import SystemRegistry
 from tests.systems.support import (
     IDEMPOTENCY_KEY,
@@ -63,6 +64,7 @@ async def test_errors_of_a_tool_say_whether_repeating_can_help(system: McpSystem
     missing = await failure_of(system, a_request("add", {"b": 1}))
 
     assert (own.code, own.retryable, str(own)) == ("tool_error", True, "Error executing tool fail: no luck")
+    assert not own.effect_open
     assert (missing.code, missing.retryable) == ("invalid_arguments", False)
     assert "Field required" in str(missing)
 
@@ -80,10 +82,30 @@ async def test_errors_of_a_tool_say_whether_repeating_can_help(system: McpSystem
 )
 def test_the_wording_of_a_tool_error_is_understood(text: str, code: str, retryable: bool) -> None:
     """Servers tell bad arguments and unknown tools only in words."""
-    error = _tool_error("x", text)
+    error = tool_error("x", text)
 
     assert (error.code, error.retryable) == (code, retryable)
     assert str(error) == (text or "Tool 'x' answered with an error and no text.")
+
+
+@pytest.mark.parametrize(
+    ("number", "message", "is_transport_error", "is_answer"),
+    [
+        (-32000, "Connection closed", True, False),
+        (-32001, "Request 'tools/call' timed out", True, False),
+        (-32603, "Server returned an error response", True, False),
+        (-32600, "server answered a request with 202 Accepted", False, False),
+        (-32600, "redirected to https://x/", False, True),
+        (-32603, "oops", False, True),
+    ],
+)
+def test_what_was_never_answered_is_told_from_what_was(
+    number: int, message: str, is_transport_error: bool, is_answer: bool
+) -> None:
+    """The client gives errors of its own the look of the server's."""
+    assert is_transport(number, message) is is_transport_error
+    if not is_transport_error:
+        assert protocol_error(number, message).effect_open is not is_answer
 
 
 @pytest.mark.parametrize(
@@ -100,7 +122,7 @@ def test_a_protocol_error_is_understood_by_its_number(
     number: int, message: str, code: str, retryable: bool
 ) -> None:
     """JSON-RPC errors are the server's refusals."""
-    error = _protocol_error(number, message)
+    error = protocol_error(number, message)
 
     assert (error.code, error.retryable) == (code, retryable)
     assert str(error) == f"The server refused the call: {message} ({number})"
@@ -144,6 +166,7 @@ async def test_every_call_under_way_on_a_killed_server_fails_soon(tmp_path: Path
             os.kill(pid, signal.SIGKILL)
 
     assert [(record.code, record.retryable) for record in codes] == [("system_unavailable", True)] * 3
+    assert all(record.effect_open for record in codes)
 
 
 async def test_a_server_that_died_while_idle_costs_no_attempt(system: McpSystem) -> None:
@@ -171,9 +194,78 @@ async def test_an_http_server_that_was_restarted_is_found_again() -> None:
             await server.start()
             value = await system.execute(a_request("add", {"a": 1}))
 
-    assert (dead.code, dead.retryable) == ("system_unavailable", True)
-    assert (away.code, away.retryable) == ("system_unavailable", True)
+    assert (dead.code, dead.retryable, dead.effect_open) == ("system_unavailable", True, True)
+    assert (away.code, away.retryable, away.effect_open) == ("system_unavailable", True, False)
     assert value == {"total": 3, "kind": "int"}
+
+
+@pytest.mark.parametrize(("status", "effect_open"), [(429, False), (401, False), (408, True), (502, True)])
+async def test_a_status_that_refuses_a_call_leaves_nothing_open(
+    tmp_path: Path, status: int, effect_open: bool
+) -> None:
+    """4xx is said before anything is done; a gateway that gave up knows nothing of what goes on behind it."""
+    wanted = tmp_path / "status"
+    with http_server(STATUS_FILE=str(wanted)) as server:
+        await server.start()
+        system = McpSystem(server.spec)
+        async with running(system):
+            await system.execute(a_request("add", {"a": 1}))
+            wanted.write_text(str(status))
+
+            error = await failure_of(system, a_request("add", {"a": 1}))
+            wanted.unlink()
+
+    assert (error.code, error.retryable, error.effect_open) == ("system_unavailable", True, effect_open)
+
+
+async def test_a_call_that_found_no_server_any_more_leaves_nothing_open() -> None:
+    """The connection was there, and is gone when it is needed: the call was never sent."""
+    with http_server() as server:
+        await server.start()
+        system = McpSystem(server.spec)
+        async with running(system):
+            await system.execute(a_request("add", {"a": 1}))
+            server.kill()
+
+            error = await failure_of(system, a_request("add", {"a": 1}))
+
+    assert (error.code, error.effect_open) == ("system_unavailable", False)
+
+
+async def test_an_answer_that_breaks_the_tools_schema_leaves_its_effect_open(system: McpSystem) -> None:
+    """The tool has run; only its result can't be used."""
+    error = await failure_of(system, a_request("lie"))
+
+    assert (error.code, error.retryable, error.effect_open) == ("invalid_output", False, True)
+
+
+async def test_progress_of_a_call_is_a_sign_of_life(system: McpSystem) -> None:
+    """Each notification is one; the idempotency key still reaches the tool."""
+    beats: list[int] = []
+
+    value = await system.execute(a_request("report", {"times": 3}, heartbeat=lambda: beats.append(1)))
+
+    assert value == f"done {IDEMPOTENCY_KEY}"
+    await until(lambda: len(beats) == 3)
+
+
+def test_the_fingerprint_follows_what_is_started_or_reached() -> None:
+    """Another command, argument, folder or address is another server; secrets may change."""
+    base = McpServerSpec(command="files", args=["--root", "/a"], env={"TOKEN": "one"})
+    same = base.model_copy(update={"env": {"TOKEN": "two"}, "connect_timeout_seconds": 5.0})
+    others = [
+        base.model_copy(update={"command": "other"}),
+        base.model_copy(update={"args": ["--root", "/b"]}),
+        base.model_copy(update={"cwd": Path("/a")}),
+        McpServerSpec(url="http://x/mcp"),
+        McpServerSpec(url="http://y/mcp"),
+    ]
+
+    found = {McpSystem(spec).fingerprint("read") for spec in (base, same)}
+
+    assert len(found) == 1
+    assert len(found | {McpSystem(spec).fingerprint("read") for spec in others}) == 6
+    assert McpSystem(base).fingerprint(None) in found
 
 
 async def test_leaving_the_registry_ends_the_server_process() -> None:
@@ -199,6 +291,7 @@ async def test_a_call_under_way_when_the_system_closes_fails_as_unavailable(tmp_
         await system.aclose()
 
     assert str(found[0]) == "System 'mcp' can't be reached: the system was closed"
+    assert found[0].effect_open
 
 
 @pytest.mark.parametrize(
@@ -224,6 +317,7 @@ async def test_a_server_that_can_not_be_reached_says_why(spec: McpServerSpec, re
     assert reason in str(first)
     assert str(first).startswith("System 'files' can't be reached: ")
     assert str(second) == str(first)
+    assert not first.effect_open
     assert (health.ok, reason in health.detail) == (False, True)
     assert system.generation == 3
 
