@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from orchestration.dag_file import load_dag as load_dag
     from orchestration.engine.prioritizer import DynamicTaskPrioritizer as DynamicTaskPrioritizer
     from orchestration.engine.scheduler import AdaptiveTaskScheduler as AdaptiveTaskScheduler
+    from orchestration.errors import AttemptCancelledError as AttemptCancelledError
     from orchestration.errors import AttemptError as AttemptError
     from orchestration.errors import AttemptFailedError as AttemptFailedError
     from orchestration.errors import AttemptTimeoutError as AttemptTimeoutError
     from orchestration.errors import ConfigurationError as ConfigurationError
+    from orchestration.errors import ControlPendingError as ControlPendingError
     from orchestration.errors import CorruptRecordError as CorruptRecordError
     from orchestration.errors import CycleError as CycleError
     from orchestration.errors import DefinitionError as DefinitionError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from orchestration.errors import InvalidDagError as InvalidDagError
     from orchestration.errors import LeaseError as LeaseError
     from orchestration.errors import LeaseHeldError as LeaseHeldError
+    from orchestration.errors import LeaseLostError as LeaseLostError
     from orchestration.errors import NestedOrchestrationError as NestedOrchestrationError
     from orchestration.errors import NoFittingPlanError as NoFittingPlanError
     from orchestration.errors import NotPossibleError as NotPossibleError
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from orchestration.errors import OrchestrationNotFoundError as OrchestrationNotFoundError
     from orchestration.errors import PlanNotFoundError as PlanNotFoundError
     from orchestration.errors import Problem as Problem
+    from orchestration.errors import RefusedByDriverError as RefusedByDriverError
     from orchestration.errors import SchemaVersionError as SchemaVersionError
     from orchestration.errors import StaleFencingTokenError as StaleFencingTokenError
     from orchestration.errors import StateError as StateError
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     from orchestration.execution.memory_storage import MemoryStorage as MemoryStorage
     from orchestration.execution.simulator import simulate as simulate
     from orchestration.factory import create_advanced_task_orchestrator as create_advanced_task_orchestrator
+    from orchestration.models import CachePolicy as CachePolicy
     from orchestration.models import ErrorRecord as ErrorRecord
     from orchestration.models import OrchestrationMode as OrchestrationMode
     from orchestration.models import OrchestrationStatus as OrchestrationStatus
@@ -56,13 +61,17 @@ if TYPE_CHECKING:
     from orchestration.models import TaskNode as TaskNode
     from orchestration.models import TaskPriority as TaskPriority
     from orchestration.models import TaskStatus as TaskStatus
+    from orchestration.models import Verification as Verification
     from orchestration.options import Limits as Limits
     from orchestration.options import OrchestratorOptions as OrchestratorOptions
     from orchestration.options import PrioritizationOptions as PrioritizationOptions
+    from orchestration.options import RetentionOptions as RetentionOptions
     from orchestration.orchestrator import AdvancedTaskOrchestrator as AdvancedTaskOrchestrator
     from orchestration.planning.decomposer import AdvancedTaskDecomposer as AdvancedTaskDecomposer
     from orchestration.planning.plan import Plan as Plan
     from orchestration.ports import AttemptRequest as AttemptRequest
+    from orchestration.ports import ControlAction as ControlAction
+    from orchestration.ports import ControlRequest as ControlRequest
     from orchestration.systems.command import CommandSystem as CommandSystem
     from orchestration.systems.controller import ControllerSystem as ControllerSystem
     from orchestration.systems.function import FunctionSystem as FunctionSystem
@@ -75,10 +84,12 @@ _HOMES: dict[str, str] = {
     "AdaptiveTaskScheduler": "engine.scheduler",
     **dict.fromkeys(
         [
+            "AttemptCancelledError",
             "AttemptError",
             "AttemptFailedError",
             "AttemptTimeoutError",
             "ConfigurationError",
+            "ControlPendingError",
             "CorruptRecordError",
             "CycleError",
             "DefinitionError",
@@ -89,6 +100,7 @@ _HOMES: dict[str, str] = {
             "InvalidDagError",
             "LeaseError",
             "LeaseHeldError",
+            "LeaseLostError",
             "NestedOrchestrationError",
             "NoFittingPlanError",
             "NotPossibleError",
@@ -97,6 +109,7 @@ _HOMES: dict[str, str] = {
             "OrchestrationNotFoundError",
             "PlanNotFoundError",
             "Problem",
+            "RefusedByDriverError",
             "SchemaVersionError",
             "StaleFencingTokenError",
             "StateError",
@@ -115,6 +128,7 @@ _HOMES: dict[str, str] = {
     "create_advanced_task_orchestrator": "factory",
     **dict.fromkeys(
         [
+            "CachePolicy",
             "ErrorRecord",
             "OrchestrationMode",
             "OrchestrationStatus",
@@ -122,14 +136,17 @@ _HOMES: dict[str, str] = {
             "TaskNode",
             "TaskPriority",
             "TaskStatus",
+            "Verification",
         ],
         "models",
     ),
-    **dict.fromkeys(["Limits", "OrchestratorOptions", "PrioritizationOptions"], "options"),
+    **dict.fromkeys(
+        ["Limits", "OrchestratorOptions", "PrioritizationOptions", "RetentionOptions"], "options"
+    ),
     "AdvancedTaskOrchestrator": "orchestrator",
     "AdvancedTaskDecomposer": "planning.decomposer",
     "Plan": "planning.plan",
-    "AttemptRequest": "ports",
+    **dict.fromkeys(["AttemptRequest", "ControlAction", "ControlRequest"], "ports"),
     "CommandSystem": "systems.command",
     "ControllerSystem": "systems.controller",
     "FunctionSystem": "systems.function",

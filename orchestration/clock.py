@@ -11,6 +11,9 @@ from typing import Protocol
 
 import anyio
 
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Linux's monotonic clock stands still while the machine sleeps; macOS's does not."""
+
 
 class Clock(Protocol):
     """Where execution gets its time from."""
@@ -21,6 +24,10 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Return seconds that only ever grow, from an arbitrary start."""
+        ...
+
+    def elapsed(self) -> float:
+        """Return seconds like `monotonic`, but time in which the machine slept counts, where that can be known."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -38,6 +45,10 @@ class SystemClock:
     def monotonic(self) -> float:
         """Return seconds that only ever grow, from an arbitrary start."""
         return time.monotonic()
+
+    def elapsed(self) -> float:
+        """Return seconds that only ever grow, sleep of the machine included."""
+        return time.clock_gettime(_BOOT_CLOCK)
 
     async def sleep(self, seconds: float) -> None:
         """Wait for `seconds`."""

@@ -1,6 +1,6 @@
-"""Drives orchestrations for a caller: sessions, taking over, waiting, control, and how things stand right now.
+"""Drives orchestrations for a caller: sessions, taking over, waiting, and how things stand right now.
 
-May import: orchestration.* but for planners, submission and the façade, anyio, stdlib.
+May import: orchestration.* but for planners, submission, control and the façade, anyio, stdlib.
 
 Two ways of use. Inside `async with` one session drives everything in the background. Without it, each call opens a
 session of its own and closes it before it returns: nothing runs between calls.
@@ -19,9 +19,8 @@ from typing import Any, Self
 import anyio
 
 from orchestration.clock import Clock, SystemClock
-from orchestration.engine.inputs import Cancel, Input, Pause, Resume
+from orchestration.engine.state import State
 from orchestration.errors import (
-    InvalidArgumentError,
     LeaseError,
     LeaseHeldError,
     NestedOrchestrationError,
@@ -31,31 +30,38 @@ from orchestration.errors import (
     Problem,
     UnroutableTaskError,
 )
+from orchestration.execution.coordinator import ParallelCoordinator
 from orchestration.execution.driven import Driven, enclosing_goals
-from orchestration.execution.identity import is_gone
+from orchestration.execution.identity import is_on_this_host
 from orchestration.execution.process_sample import sample_process
 from orchestration.execution.recovery import load_state
 from orchestration.execution.session import Session, World
 from orchestration.execution.state_mirror import StateMirror
 from orchestration.execution.storage_rules import add_up
+from orchestration.logs import get_logger
 from orchestration.metrics import totals_document
-from orchestration.models import (
-    SETTLED,
-    OrchestrationId,
-    OrchestrationStatus,
-    TaskStatus,
-    as_unicode,
-)
+from orchestration.models import SETTLED, OrchestrationId, TaskStatus
 from orchestration.options import OrchestratorOptions
 from orchestration.planning.plan import Plan
-from orchestration.ports import Lease, OrchestrationRecord, Replanner, Storage, Summary
+from orchestration.ports import (
+    DriverIdentity,
+    DriverView,
+    Lease,
+    OrchestrationRecord,
+    Replanner,
+    Storage,
+    Summary,
+)
 from orchestration.reader import OrchestrationReader, is_orphaned
 from orchestration.reports import plan_document, status_document
-from orchestration.systems.base import bounded
+from orchestration.systems.fingerprints import missing_of
+from orchestration.systems.leftovers import end_leftovers
 from orchestration.systems.registry import SystemRegistry
 
-_POLL_SECONDS = 0.25
-"""Between two looks at an orchestration that another process drives."""
+log = get_logger()
+
+_POLL_SECONDS = 0.2
+"""Between two looks at an orchestration that another process drives; what is looked at is whether anything changed."""
 
 _KEPT = 1_000
 """Ended orchestrations whose last status `get_orchestration_status` still answers from memory."""
@@ -65,8 +71,6 @@ _TALLIED = 100_000
 
 _OVER = SETTLED | {TaskStatus.SUPERSEDED}
 """Statuses in which a task needs no system any more."""
-
-_UNFINISHED = [status for status in OrchestrationStatus if not status.is_terminal]
 
 
 class OrchestrationDriver(OrchestrationReader):
@@ -93,8 +97,8 @@ class OrchestrationDriver(OrchestrationReader):
         mirror: StateMirror | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        super().__init__(storage, options or OrchestratorOptions(), clock or SystemClock())
-        self.systems = systems
+        super().__init__(storage, options or OrchestratorOptions(), clock or SystemClock(), systems)
+        self.systems: SystemRegistry = systems
         self._mirror = mirror
         self._world = World(
             storage=storage,
@@ -107,7 +111,7 @@ class OrchestrationDriver(OrchestrationReader):
         self._session: Session | None = None
         self._decided: anyio.Event | None = None
         """Set when the call that is about to drive an orchestration has begun to; None when there is none."""
-        self._live: dict[OrchestrationId, _Live] = {}
+        self._live: dict[OrchestrationId, Live] = {}
         self._ended: OrderedDict[OrchestrationId, dict[str, Any]] = OrderedDict()
         self._tally: deque[Summary] = deque(maxlen=_TALLIED)
 
@@ -177,7 +181,7 @@ class OrchestrationDriver(OrchestrationReader):
         planning_seconds: float = 0.0,
     ) -> None:
         """Keep an eye on an orchestration this object drives."""
-        live = self._live[record.orchestration_id] = _Live(record, driven, warnings, plan, planning_seconds)
+        live = self._live[record.orchestration_id] = Live(record, driven, warnings, plan, planning_seconds)
         driven.on_end = self._note_end
         if self._mirror is not None:
             session.mirror(self._mirror, driven, lambda: self._status_of(live))
@@ -217,7 +221,7 @@ class OrchestrationDriver(OrchestrationReader):
             try:
                 live, _ = await self._take_over(session, record)
             except LeaseHeldError:
-                return await self._wait_elsewhere(orchestration_id)
+                return await self._wait_elsewhere(session, orchestration_id, started)
             except NotPossibleError:  # it ended meanwhile
                 return await self.load_result(orchestration_id)
         driven = live.driven
@@ -241,13 +245,26 @@ class OrchestrationDriver(OrchestrationReader):
             else plan_document(plan.planner, plan.thinking_server, plan.thoughts, plan.notes),
         )
 
-    async def _wait_elsewhere(self, orchestration_id: OrchestrationId) -> dict[str, Any]:
-        """Wait for an orchestration that another process drives."""
+    async def _wait_elsewhere(
+        self, session: Session, orchestration_id: OrchestrationId, started: float | None
+    ) -> dict[str, Any]:
+        """Wait for an orchestration that another process drives; go on with it here when that process is gone."""
         while True:
             record = await self.storage.load_orchestration(orchestration_id)
-            if record.summary.state.is_terminal or is_orphaned(record):
+            if record.summary.state.is_terminal:
                 return await self.load_result(orchestration_id)
+            if is_orphaned(record):
+                return await self._wait(session, orchestration_id, started)
+            await self._until_changed()
+
+    async def _until_changed(self) -> None:
+        """Wait until another process has changed the state, or a second has passed."""
+        before = await self.storage.change_count()
+        until = self._clock.monotonic() + 1.0
+        while self._clock.monotonic() < until:
             await self._clock.sleep(_POLL_SECONDS)
+            if await self.storage.change_count() != before:
+                return
 
     async def wait_for_change(
         self, orchestration_id: OrchestrationId, *, after_seq: int, timeout_seconds: float
@@ -272,18 +289,16 @@ class OrchestrationDriver(OrchestrationReader):
                 seq = record.last_seq
                 if seq > after_seq or record.summary.state.is_terminal:
                     return seq
-                await self._clock.sleep(_POLL_SECONDS)
+                await self._until_changed()
         return seq
 
-    # Control
+    # Taking over
 
-    async def _take_over(
-        self, session: Session, record: OrchestrationRecord, first: Input | None = None
-    ) -> tuple[_Live, bool]:
+    async def _take_over(self, session: Session, record: OrchestrationRecord) -> tuple[Live, bool]:
         """Begin to drive an orchestration nobody drives.
 
         Returns:
-            It, and whether this call began: where another call of this object was faster, `first` was not carried out.
+            It, and whether this call began: another call of this object may have been faster.
 
         Raises:
             NotPossibleError: It has ended meanwhile.
@@ -295,178 +310,88 @@ class OrchestrationDriver(OrchestrationReader):
             live = self._live.get(identifier)
             if live is not None:
                 return live, False
-            with anyio.CancelScope(shield=True):  # a lease that was taken unheard would be held by nobody
-                lease = await self.storage.acquire_lease(identifier, self._world.identity, is_gone)
-            state = await self._load_for_driving(lease)
-            driven = session.coordinator.take_over(lease, state, first=first)
-            self._watch(session, record, driven, [])
-            return self._live[identifier], True
+            async with self._leased(record) as lease:
+                state = await load_state(self.storage, identifier)
+                if state.status.is_terminal:
+                    raise NotPossibleError(
+                        f"Orchestration {identifier!r}",
+                        state.status,
+                        "taken over",
+                        "Only unfinished ones can.",
+                    )
+                self._refuse_missing(state)
+                driven = session.coordinator.adopt(lease, state)
+                self._watch(session, record, driven, [])
+                live = self._live[identifier]
+                await session.watch.carry_out_stored(driven)
+                if not driven.finished.is_set():
+                    session.coordinator.begin(driven)
+            return live, True
 
-    async def _load_for_driving(self, lease: Lease) -> Any:
+    @asynccontextmanager
+    async def _leased(self, record: OrchestrationRecord) -> AsyncIterator[Lease]:
+        """Take the lease of an orchestration nobody drives; give it back when something goes wrong.
+
+        Raises:
+            LeaseHeldError: Another process drives it.
+        """
+        over: list[DriverIdentity] = []
+
+        def is_over(holder: DriverIdentity, view: DriverView | None) -> bool:
+            if not self._world.observer.is_over(holder, view):
+                return False
+            over.append(holder)
+            return True
+
+        with anyio.CancelScope(shield=True):  # a lease that was taken unheard would be held by nobody
+            lease = await self.storage.acquire_lease(record.orchestration_id, self._world.identity, is_over)
         try:
-            state = await load_state(self.storage, lease.orchestration_id)
-            if state.status.is_terminal:
-                raise NotPossibleError(
-                    f"Orchestration {lease.orchestration_id!r}",
-                    state.status,
-                    "taken over",
-                    "Only unfinished ones can.",
-                )
-            missing = sorted(
-                {task.system for task in state.tasks.values() if task.status not in _OVER}
-                - set(self.systems.names)
-            )
-            if missing:
-                names = ", ".join(repr(name) for name in missing)
-                there = ", ".join(self.systems.names) or "none"
-                problem = Problem(
-                    lease.orchestration_id,
-                    f"needs system {names}, which is not configured here; there are: {there}.",
-                    "configure it, or resume where it is configured.",
-                )
-                raise UnroutableTaskError([problem])
+            for holder in over:
+                await self._clear_up_after(holder)
+            yield lease
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self.storage.release_lease(lease)
             raise
-        return state
 
-    async def resume(self, orchestration_id: OrchestrationId) -> None:
-        """Make an orchestration go on, whatever stopped it. Without `async with`, returns when it has ended.
-
-        Raises:
-            OrchestrationNotFoundError: There is no such orchestration.
-            NotPossibleError: It has ended, or goes on already.
-            LeaseHeldError: Another process drives it.
-            UnroutableTaskError: It needs systems that are not configured here.
-        """
-        async with self._open() as session:
-            live = await self._resume(session, orchestration_id)
-            if session is not self._session:
-                await live.driven.finished.wait()
-                if live.driven.failure is not None:
-                    raise live.driven.failure
-
-    async def _resume(self, session: Session, orchestration_id: OrchestrationId) -> _Live:
-        request = Resume(orchestration_id=orchestration_id)
-        while True:
-            if await self._requested(orchestration_id, request):
-                return self._live[orchestration_id]
-            record = await self.storage.load_orchestration(orchestration_id)
-            state = record.summary.state
-            if state.is_terminal:
-                raise NotPossibleError(
-                    f"Orchestration {orchestration_id!r}", state, "resumed", "Only unfinished ones can."
+    async def _clear_up_after(self, holder: DriverIdentity) -> None:
+        """End what a driver of this host that is gone, or was suspended past its lease, has left running."""
+        world = self._world
+        if holder.instance in world.cleared:
+            return
+        world.cleared.add(holder.instance)
+        if is_on_this_host(holder):
+            ended = await end_leftovers(holder.instance)
+            if ended:
+                log.info(
+                    "Ended what another driver left running", operation="LEFTOVERS_ENDED", processes=ended
                 )
-            is_paused = state is OrchestrationStatus.PAUSED
-            live, is_new = await self._take_over(session, record, request if is_paused else None)
-            if is_new:
-                return live
 
-    async def resume_all(self) -> list[OrchestrationId]:
-        """Take over every orchestration that lost its driver; paused ones stay paused.
-
-        Without `async with`, returns when all have ended.
-
-        Returns:
-            Their ids. What could not be taken over (a system is missing) is left and logged by `doctor`.
-        """
-        taken: list[_Live] = []
-        async with self._open() as session:
-            for record in await self.storage.list_orchestrations(states=_UNFINISHED, limit=10_000):
-                is_paused = record.summary.state is OrchestrationStatus.PAUSED
-                # A lease of this very object may have outlived a storage fault that made it let go.
-                is_free = is_orphaned(record) or record.holder == self._world.identity
-                if is_paused or record.orchestration_id in self._live or not is_free:
-                    continue
-                try:
-                    live, is_new = await self._take_over(session, record)
-                except (LeaseHeldError, UnroutableTaskError, NotPossibleError):
-                    continue
-                if is_new:
-                    taken.append(live)
-            if session is not self._session:
-                for live in taken:
-                    await live.driven.finished.wait()
-                for live in taken:
-                    if live.driven.failure is not None:
-                        raise live.driven.failure
-        return [live.record.orchestration_id for live in taken]
-
-    async def pause(self, orchestration_id: OrchestrationId) -> None:
-        """Let running attempts finish and start nothing more.
+    def _refuse_missing(self, state: State) -> None:
+        """Refuse to drive an orchestration that needs systems which are not here.
 
         Raises:
-            OrchestrationNotFoundError: There is no such orchestration.
-            NotPossibleError: It is not running.
-            LeaseHeldError: Another process drives it.
+            UnroutableTaskError: Some are missing; it names them.
         """
-        await self._control(orchestration_id, Pause(orchestration_id=orchestration_id), "paused")
+        missing = sorted(
+            {task.system for task in state.tasks.values() if task.status not in _OVER}
+            - set(self.systems.names)
+        )
+        if missing:
+            names = ", ".join(repr(name) for name in missing)
+            there = ", ".join(self.systems.names) or "none"
+            problem = Problem(
+                state.orchestration_id,
+                f"needs system {names}, which is not configured here; there are: {there}.",
+                "configure it, or resume where it is configured.",
+            )
+            raise UnroutableTaskError([problem])
 
-    async def cancel_orchestration(self, orchestration_id: OrchestrationId, reason: str = "") -> bool:
-        """End an orchestration: what has not started at once, what runs as soon as it can be stopped.
+    def _missing(self, record: OrchestrationRecord) -> list[str]:
+        """Return a sentence per system that an orchestration needs and that is missing or different here."""
+        return missing_of(record.needs, self.systems)
 
-        Returns:
-            True when it was asked to end; False when it had ended, or was ending, already.
-
-        Raises:
-            OrchestrationNotFoundError: There is no such orchestration.
-            LeaseHeldError: Another process drives it.
-        """
-        if not isinstance(reason, str):
-            raise InvalidArgumentError("reason", reason, "a text")
-        request = Cancel(orchestration_id=orchestration_id, reason=bounded(as_unicode(reason)))
-        try:
-            await self._control(orchestration_id, request, "cancelled")
-        except NotPossibleError:
-            return False
-        return True
-
-    async def _control(self, orchestration_id: OrchestrationId, request: Pause | Cancel, action: str) -> None:
-        """Carry out a request: where it is driven, or here under a short lease when nobody drives it."""
-        async with self._open() as session:
-            while not await self._requested(orchestration_id, request):
-                record = await self.storage.load_orchestration(orchestration_id)
-                state = record.summary.state
-                if state.is_terminal or (action == "paused" and state is not OrchestrationStatus.RUNNING):
-                    raise NotPossibleError(f"Orchestration {orchestration_id!r}", state, action)
-                live, is_new = await self._take_over(session, record, request)
-                if is_new:
-                    await self._carried_out(session, live, action, record.last_seq)
-                    return
-
-    async def _carried_out(self, session: Session, live: _Live, action: str, last_seq: int) -> None:
-        """Wait until a request that an orchestration was taken over for is durable; let go of what is paused."""
-        driven, identifier = live.driven, live.record.orchestration_id
-        if action == "cancelled":
-            await driven.finished.wait()
-        else:
-            await self.wait_for_change(identifier, after_seq=last_seq, timeout_seconds=10.0)
-        if driven.failure is not None:
-            raise driven.failure
-        if action == "paused":
-            session.coordinator.let_go(identifier)
-            await self.storage.release_lease(driven.lease)
-            if driven.summary.state is not OrchestrationStatus.PAUSED:
-                raise NotPossibleError(f"Orchestration {identifier!r}", driven.summary.state, action)
-
-    async def _requested(self, orchestration_id: OrchestrationId, request: Pause | Resume | Cancel) -> bool:
-        """Carry a request out if this object drives the orchestration; False when it does not, or not any more.
-
-        Raises:
-            NotPossibleError: It does not fit the orchestration's state.
-        """
-        while (live := self._live.get(orchestration_id)) is not None:
-            try:
-                await self._coordinating(live).request(request)
-            except (OrchestrationNotFoundError, OrchestrationInterruptedError):
-                if self._live.get(orchestration_id) is live:
-                    raise
-                continue  # it ended, or was let go, while the request was on its way
-            return True
-        return False
-
-    def _coordinating(self, live: _Live) -> Any:
+    def _coordinating(self, live: Live) -> ParallelCoordinator:
         """Return the coordinator that drives an orchestration of this object."""
         identifier = live.record.orchestration_id
         for session in self._world.sessions:
@@ -489,7 +414,7 @@ class OrchestrationDriver(OrchestrationReader):
             return dict(self._ended[orchestration_id])
         raise OrchestrationNotFoundError(orchestration_id)
 
-    def _status_of(self, live: _Live) -> dict[str, Any]:
+    def _status_of(self, live: Live) -> dict[str, Any]:
         driven = live.driven
         is_let_go = driven.failure is not None
         return status_document(
@@ -497,6 +422,7 @@ class OrchestrationDriver(OrchestrationReader):
             summary=driven.summary,
             running=list(driven.running),
             errors=driven.errors,
+            open_questions=driven.open_questions,
             last_seq=driven.last_seq,
             now_us=self._clock.now_us(),
             # Who was fenced off knows that somebody else drives it, though not who.
@@ -545,7 +471,7 @@ class OrchestrationDriver(OrchestrationReader):
             yield
 
 
-class _Live:
+class Live:
     """An orchestration this object drives, with what only this object knows of it."""
 
     __slots__ = ("driven", "plan", "planning_seconds", "record", "warnings")

@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 
 from orchestration.clock import Clock
+from orchestration.control import OrchestrationController
 from orchestration.dag import TaskDAG
-from orchestration.driver import OrchestrationDriver
 from orchestration.errors import (
     InvalidArgumentError,
     Problem,
@@ -32,12 +32,13 @@ from orchestration.plan_store import load_plan, save_plan
 from orchestration.planning.decomposer import AdvancedTaskDecomposer
 from orchestration.planning.plan import Plan
 from orchestration.ports import Listener, Replanner, Storage
+from orchestration.reuse import load_earlier
 from orchestration.submission import Submission, plain_context, prepare
 from orchestration.systems.registry import SystemRegistry
 from orchestration.systems.router import route
 
 
-class AdvancedTaskOrchestrator(OrchestrationDriver):
+class AdvancedTaskOrchestrator(OrchestrationController):
     """Turns goals into DAGs of tasks and sees them through. Make one with `create_advanced_task_orchestrator`.
 
     One object belongs to one event loop at a time.
@@ -180,13 +181,14 @@ class AdvancedTaskOrchestrator(OrchestrationDriver):
         context: Mapping[str, Json] | None = None,
         key: str | None = None,
         on_event: Listener | None = None,
+        reuse: OrchestrationId | None = None,
     ) -> dict[str, Any]:
         """Run a DAG and return the result; arguments and errors are those of `submit`."""
         started = self._clock.monotonic()
         async with self._open() as session:
             with self._lent_slot(session):
                 created = await self._submit(
-                    session, dag, mode=mode, context=context, key=key, on_event=on_event
+                    session, dag, mode=mode, context=context, key=key, on_event=on_event, reuse=reuse
                 )
                 return await self._wait(session, created, started)
 
@@ -200,6 +202,7 @@ class AdvancedTaskOrchestrator(OrchestrationDriver):
         goal: str | None = None,
         orchestration_id: OrchestrationId | None = None,
         on_event: Listener | None = None,
+        reuse: OrchestrationId | None = None,
     ) -> OrchestrationId:
         """Store an orchestration of a DAG and, inside `async with`, start it. Its id is returned once it is durable.
 
@@ -213,6 +216,8 @@ class AdvancedTaskOrchestrator(OrchestrationDriver):
             goal: What it is for, when the DAG does not say.
             orchestration_id: An id of the caller's choice; made of the DAG's id when absent.
             on_event: Told of every event once it is durable; only inside `async with`.
+            reuse: An earlier orchestration: tasks that completed there, and with everything upstream of them are the
+                same here, are completed by their outputs and do not run.
 
         Raises:
             InvalidDagError: The DAG has mistakes; all are listed.
@@ -230,6 +235,7 @@ class AdvancedTaskOrchestrator(OrchestrationDriver):
                 goal=goal,
                 orchestration_id=orchestration_id,
                 on_event=on_event,
+                reuse=reuse,
                 is_started=session is self._session,
             )
 
@@ -244,6 +250,7 @@ class AdvancedTaskOrchestrator(OrchestrationDriver):
         goal: str | None = None,
         orchestration_id: OrchestrationId | None = None,
         on_event: Listener | None = None,
+        reuse: OrchestrationId | None = None,
         planning_seconds: float = 0.0,
         is_started: bool = True,
     ) -> OrchestrationId:
@@ -267,6 +274,7 @@ class AdvancedTaskOrchestrator(OrchestrationDriver):
             plan_id=plan.plan_id if plan is not None else None,
             orchestration_id=orchestration_id,
             can_replan=self._world.replanner is not None,
+            reuse=None if reuse is None else await load_earlier(self.storage, reuse),
         )
         prepared = await prepare(
             submission, self.systems, self.options, self._world.identity, self._clock.now_us()

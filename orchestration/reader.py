@@ -39,6 +39,8 @@ from orchestration.reports import (
     result_document,
     status_document,
 )
+from orchestration.systems.fingerprints import missing_of
+from orchestration.systems.registry import SystemRegistry
 
 _RUNNING_SHOWN = 1_000
 _AT_HAND_BYTES = 16 * 1024 * 1024
@@ -53,11 +55,19 @@ class OrchestrationReader:
         storage: Where the state lives.
         options: For the concurrency that efficiency is measured against.
         clock: For what depends on the present.
+        systems: What is configured here; says what keeps an orphan from going on here.
     """
 
-    def __init__(self, storage: Storage, options: OrchestratorOptions, clock: Clock) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        options: OrchestratorOptions,
+        clock: Clock,
+        systems: SystemRegistry | None = None,
+    ) -> None:
         self.storage = storage
         self.options = options
+        self.systems = systems
         self._clock = clock
 
     async def load_status(self, orchestration_id: OrchestrationId) -> dict[str, Any]:
@@ -76,19 +86,32 @@ class OrchestrationReader:
                 orchestration_id, statuses=[TaskStatus.FAILED], limit=ERRORS_SHOWN
             )
             errors = {row.task_id: row.error for row in failed if row.error is not None}
-        return self._status(record, [row.task_id for row in running], errors)
+        questions: dict[TaskId, str] = {}
+        if record.summary.counts.get(TaskStatus.UNKNOWN):
+            unknown = await self.storage.load_tasks(
+                orchestration_id, statuses=[TaskStatus.UNKNOWN], limit=ERRORS_SHOWN
+            )
+            questions = {row.task_id: row.note or "" for row in unknown}
+        return self._status(record, [row.task_id for row in running], errors, questions)
 
     def _status(
-        self, record: OrchestrationRecord, running: list[TaskId], errors: Mapping[TaskId, ErrorRecord]
+        self,
+        record: OrchestrationRecord,
+        running: list[TaskId],
+        errors: Mapping[TaskId, ErrorRecord],
+        questions: Mapping[TaskId, str],
     ) -> dict[str, Any]:
+        is_orphan = is_orphaned(record)
         return status_document(
             record,
             summary=record.summary,
             running=running,
             errors=errors,
+            open_questions=questions,
             last_seq=record.last_seq,
             now_us=self._clock.now_us(),
-            is_orphaned=is_orphaned(record),
+            is_orphaned=is_orphan,
+            missing=missing_of(record.needs, self.systems) if is_orphan and self.systems is not None else [],
         )
 
     async def list_orchestrations(
@@ -103,7 +126,7 @@ class OrchestrationReader:
         """
         wanted = None if states is None else [OrchestrationStatus(state) for state in states]
         records = await self.storage.list_orchestrations(states=wanted, limit=limit, offset=offset)
-        return [self._status(record, [], {}) for record in records]
+        return [self._status(record, [], {}, {}) for record in records]
 
     async def load_tasks(
         self,

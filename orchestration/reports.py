@@ -38,9 +38,11 @@ def status_document(
     summary: Summary,
     running: list[TaskId],
     errors: Mapping[TaskId, ErrorRecord],
+    open_questions: Mapping[TaskId, str],
     last_seq: int,
     now_us: int,
     is_orphaned: bool,
+    missing: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return an orchestration's status.
 
@@ -49,9 +51,11 @@ def status_document(
         summary: How it stands; of a live one more recent than the record's.
         running: Ids of the running tasks.
         errors: Why tasks failed for good.
+        open_questions: What is known of the tasks that wait for a decision.
         last_seq: Of the last committed event.
         now_us: Wall time in microseconds since the epoch.
         is_orphaned: Whether it is unfinished and nobody drives it.
+        missing: What keeps an orphan from going on here, a sentence each.
     """
     has_ended = summary.state.is_terminal
     settled = sum(summary.counts.get(status, 0) for status in SETTLED)
@@ -82,8 +86,22 @@ def status_document(
         "elapsed_seconds": max(0, (end_us or now_us) - started) / 1_000_000,
         "parallel_efficiency": summary.parallel_efficiency,
         "errors": errors_document(dict(list(errors.items())[:ERRORS_SHOWN])),
+        "waiting_for_decision": dict(list(open_questions.items())[:ERRORS_SHOWN]),
+        "reason": summary.reason,
+        "missing_systems": list(missing),
+        "driver_silent_seconds": None if has_ended or is_orphaned else _silence(record, now_us),
         "last_seq": last_seq,
     }
+
+
+def _silence(record: OrchestrationRecord, now_us: int) -> float | None:
+    """Return for how long a driver has given no heartbeat, once that is longer than its lease; None before.
+
+    By the wall clocks of two machines, so for people only.
+    """
+    driver = record.driver
+    seconds = 0.0 if driver is None else (now_us - driver.beat_at_us) / 1_000_000
+    return seconds if driver is not None and seconds > driver.lease_seconds else None
 
 
 def errors_document(errors: Mapping[TaskId, ErrorRecord]) -> JsonObject:

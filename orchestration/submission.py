@@ -1,7 +1,7 @@
 """Turns a DAG a caller hands over into a new orchestration: validated, routed, and ready to be stored.
 
 May import: orchestration.{dag, dag_file, errors, models, options, ports, validation, systems}, orchestration.engine.*,
-orchestration.execution.views, stdlib.
+orchestration.execution.views, orchestration.reuse, stdlib.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from orchestration.execution.views import row_of, summary_of
 from orchestration.models import (
     MAX_NESTING,
     Json,
+    JsonObject,
     OrchestrationId,
     OrchestrationMode,
     PlanId,
@@ -33,6 +34,8 @@ from orchestration.models import (
 )
 from orchestration.options import OrchestratorOptions
 from orchestration.ports import DriverIdentity, NewOrchestration
+from orchestration.reuse import Earlier, Reused, reused_from
+from orchestration.systems.fingerprints import needs_of
 from orchestration.systems.registry import SystemRegistry
 from orchestration.systems.router import route
 from orchestration.validation import normalized
@@ -55,6 +58,8 @@ class Submission:
     plan_id: PlanId | None = None
     orchestration_id: OrchestrationId | None = None
     can_replan: bool = False
+    reuse: Earlier | None = None
+    """An orchestration whose results may be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +107,20 @@ async def prepare(
             timeout_seconds=options.task_timeout_seconds,
         ),
         can_replan=submission.can_replan,
+        timeout_seconds=dag.timeout_seconds or options.orchestration_timeout_seconds,
     )
     state = replay("", dag, [Recorded(orchestration_id="", seq=1, at_us=now_us, event=submitted)])
-    request = {"dag": dag_sha256, "mode": submission.mode.value, "context": context, "goal": submission.goal}
+    needs = needs_of(routing.routes, {name: node.tool for name, node in dag.nodes.items()}, registry)
+    earlier = submission.reuse
+    reused = Reused() if earlier is None else await reused_from(earlier, state, needs, now_us)
+    request: JsonObject = {
+        "dag": dag_sha256,
+        "mode": submission.mode.value,
+        "context": context,
+        "goal": submission.goal,
+    }
+    if earlier is not None:
+        request["reuse"] = earlier.orchestration_id
     new = NewOrchestration(
         base_id=base_id(dag.dag_id or submission.goal),
         orchestration_id=submission.orchestration_id,
@@ -118,11 +134,13 @@ async def prepare(
         plan_id=submission.plan_id,
         created_at_us=now_us,
         holder=holder,
-        first_events=[submitted],
+        first_events=[submitted, *reused.events],
+        needs=needs,
+        reused=reused.outputs,
         tasks=[row_of(task) for task in state.tasks.values()],
         summary=summary_of(state, AdaptiveTaskScheduler(SlotPool(options.concurrency))),
     )
-    return Prepared(new, state, list(routing.warnings))
+    return Prepared(new, state, [*routing.warnings, *reused.notes])
 
 
 def base_id(text: str) -> str:

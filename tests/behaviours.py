@@ -33,8 +33,22 @@ SCHEDULER = "unit/test_scheduler.py"
 PRIORITIZER = "unit/test_prioritizer.py"
 METRICS = "unit/test_metrics.py"
 STATE = "unit/test_state.py"
+UNKNOWN = "unit/test_engine_unknown.py"
+RETRY = "unit/test_engine_retry.py"
+CACHE = "unit/test_engine_cache.py"
+ASKED = "execution/test_control.py"
+LEASES = "execution/test_leases.py"
+AGAIN = "execution/test_used_again.py"
 
-COMPLETE_SECTIONS = ("Edges", "Ends", "Failure, in this order", "Alternative plans", "Control")
+COMPLETE_SECTIONS = (
+    "Edges",
+    "Ends",
+    "Failure, in this order",
+    "Alternative plans",
+    "What must not happen twice",
+    "What need not happen again",
+    "Control",
+)
 """Sections of which every rule has a promise here."""
 
 
@@ -91,7 +105,7 @@ PROMISES: tuple[Promise, ...] = (
     ),
     promise(
         "Edges",
-        "`replanning` is not settled.",
+        "`unknown` and `replanning` are not settled.",
         SPLICE,
         "pending_required_descendants_are_paused_and_everything_else_goes_on",
     ),
@@ -212,7 +226,135 @@ PROMISES: tuple[Promise, ...] = (
         "an_alternative_that_failed_is_refused_the_second_time",
     ),
     promise(
-        "Idempotency and durability",
+        "Failure, in this order",
+        "So does silence: with `heartbeat_timeout_seconds`, an attempt that gives no sign of life for so long is "
+        "stopped like one that is out of time.",
+        TIMEOUTS,
+        "an_attempt_that_gives_no_sign_of_life_is_stopped",
+        "a_sign_of_life_gives_the_attempt_its_whole_silence_again",
+        "the_signs_of_life_of_an_earlier_attempt_do_not_count",
+    ),
+    promise(
+        "Failure, in this order",
+        "An end that leaves open whether the effect happened (a crash, a timeout, silence, a lost connection, a "
+        "takeover) skips all of this for a task with `idempotent: false`: it becomes `unknown`. Only a system's "
+        "definite error is retried there.",
+        UNKNOWN,
+        "an_attempt_that_ran_out_of_time_leaves_its_task_unknown",
+        "a_lost_connection_leaves_the_task_unknown",
+        "an_open_end_is_not_replanned",
+        "a_definite_error_is_retried",
+        "an_idempotent_task_runs_again_whatever_was_left_open",
+    ),
+    promise(
+        "What must not happen twice",
+        "the same for all automatic attempts of a task and for a decision to run it again, so that a system that "
+        "honours it repeats no effect; only an explicit retry begins a new generation.",
+        UNKNOWN,
+        "deciding_retry_runs_the_task_again_under_the_same_key",
+        "verify_that_knows_of_no_effect_runs_the_task_again",
+    ),
+    promise(
+        "What must not happen twice",
+        "With `idempotent: false` it is recorded as left open, and the task is `unknown`: nothing is guessed. What "
+        "needs it waits; everything else goes on.",
+        UNKNOWN,
+        "an_attempt_that_a_crash_cut_off_leaves_its_task_unknown",
+        "an_unknown_task_holds_up_only_what_needs_it",
+    ),
+    promise(
+        "What must not happen twice",
+        "`done` completes the task with the output it tells, `not_done` runs it again, anything else (a failure, no "
+        "answer in time) leaves the decision open and joins what is known. It is asked once for each attempt, or again "
+        "by the next driver if its answer never came.",
+        UNKNOWN,
+        "verify_is_asked_first",
+        "verify_that_knows_of_the_effect_completes_the_task",
+        "verify_that_can_not_say_leaves_the_decision_to_people",
+        "verify_is_asked_again_by_the_next_driver_when_its_answer_never_came",
+        "verify_is_asked_anew_about_the_next_attempt",
+    ),
+    promise(
+        "What must not happen twice",
+        "A decision is `retry`, `done` (with the task's output) or `failed`. It may be made while nobody drives: "
+        "attempts of a driver that is gone are ended first, and nothing is started. A decision nobody waits for is "
+        "refused.",
+        UNKNOWN,
+        "deciding_done_completes_the_task_with_the_output_given",
+        "deciding_failed_fails_the_task_and_skips_what_needs_it",
+        "a_decision_can_be_made_before_anybody_drives",
+        "a_decision_nobody_waits_for_is_refused",
+        "a_decision_is_made_once",
+    ),
+    promise(
+        "What must not happen twice",
+        "An `unknown` task is cancelled at once. A cancelled attempt that must not be repeated says that its effect "
+        "may have happened.",
+        UNKNOWN,
+        "an_unknown_task_is_cancelled_at_once",
+        "a_cancelled_attempt_says_that_its_effect_may_have_happened",
+    ),
+    promise(
+        "What need not happen again",
+        "The cache is looked at when a task becomes ready, before it takes a slot; a hit completes it without an "
+        "attempt.",
+        CACHE,
+        "a_hit_completes_the_task_without_an_attempt",
+        "the_cache_is_asked_once_and_before_anything_is_started",
+        "a_miss_lets_the_task_run",
+        "the_next_driver_asks_again",
+        "a_hit_while_paused_is_asked_for_again_when_it_is_resumed",
+    ),
+    promise(
+        "What need not happen again",
+        "Only successes are stored, in the transaction of the completion, and never those of tasks with "
+        "`idempotent: false`.",
+        AGAIN,
+        "failures_are_not_cached",
+        "what_must_not_be_repeated_is_not_cached",
+        "an_equal_task_takes_the_cached_output",
+        "other_arguments_or_another_context_are_not_equal",
+        "a_cached_output_expires",
+    ),
+    promise(
+        "What need not happen again",
+        "a task is completed by the earlier output when it does the same on the same system under the same "
+        "declaration, sees the same context, is fed by the same edges, and all its upstream tasks are reused. "
+        "Conditions are decided anew.",
+        AGAIN,
+        "an_edited_dag_runs_only_what_changed_and_what_depends_on_it",
+        "another_context_reuses_nothing_and_says_so",
+        "a_changed_declaration_is_not_reused",
+        "conditions_are_decided_anew_by_reused_outputs",
+        "what_shapes_only_how_a_task_runs_may_differ",
+    ),
+    promise(
+        "Drivers and leases",
+        "A contender on the same host that sees that process gone takes over at once; anyone else only after seeing "
+        "the same count of heartbeats unchanged for one lease length of its own clock.",
+        LEASES,
+        "a_process_of_this_host_that_is_gone_has_lost_its_leases_at_once",
+        "a_driver_elsewhere_has_lost_its_leases_when_its_count_stood_still_for_a_lease_length",
+        "a_heartbeat_begins_the_wait_anew",
+        "a_server_takes_over_what_a_driver_elsewhere_has_left",
+    ),
+    promise(
+        "Drivers and leases",
+        "After any gap longer than a third of the lease a driver renews before it commits or starts anything. What it "
+        "has lost meanwhile it lets go: its attempts are ended, their outcomes discarded, and it says so.",
+        LEASES,
+        "after_a_gap_the_leases_are_renewed_before_anything_is_committed",
+        "a_driver_that_lost_its_lease_ends_its_attempts_and_says_so",
+    ),
+    promise(
+        "Drivers and leases",
+        "`serve` takes over, at any time, what it can run; the rest stays orphaned and its status names what is "
+        "missing or different.",
+        LEASES,
+        "a_server_leaves_alone_what_it_can_not_run_and_what_is_paused",
+    ),
+    promise(
+        "What must not happen twice",
         "An attempt cut off by a crash is recorded as interrupted at takeover and runs again; interruptions use up no "
         "retries.",
         TAKEOVER,
@@ -241,6 +383,55 @@ PROMISES: tuple[Promise, ...] = (
         CONTROL,
         "a_cancel_ends_what_waits_at_once_and_asks_what_runs_to_stop",
         "an_attempt_that_does_not_stop_is_abandoned_with_a_note",
+    ),
+    promise(
+        "Control",
+        "a new generation for the chosen failed tasks (all of them when none is chosen), for everything cancelled, and "
+        "for what was skipped because of them; completed tasks stay, and so does an optional dependent that ran "
+        "without the data.",
+        RETRY,
+        "a_failed_task_and_what_was_skipped_because_of_it_run_again",
+        "a_retry_begins_a_new_generation_and_counts_failures_anew",
+        "a_chosen_task_alone_is_retried",
+        "a_cancelled_orchestration_goes_on_with_everything_that_was_cancelled",
+        "an_optional_dependent_that_ran_without_the_data_stays",
+        "a_failed_task_of_an_orchestration_that_goes_on_can_be_retried",
+    ),
+    promise(
+        "Control",
+        "A task that failed because an edge can't be decided is retried only with the task before it.",
+        RETRY,
+        "what_failed_because_an_edge_can_not_be_decided_is_not_retried_by_itself",
+    ),
+    promise(
+        "Control",
+        "An orchestration that is longer under way than its `timeout_seconds` is cancelled, paused or not, and ends "
+        "`failed`; a retry gives it its whole time again.",
+        TIMEOUTS,
+        "an_orchestration_that_runs_out_of_its_time_is_cancelled_and_ends_failed",
+        "an_orchestrations_time_goes_on_while_nobody_drives_it",
+        "a_paused_orchestration_runs_out_of_its_time_too",
+        "a_retry_gives_the_orchestration_its_whole_time_again",
+    ),
+    promise(
+        "Control",
+        "Whoever drives an orchestration carries a request out: this process; or another one, through a request stored "
+        "in the database",
+        ASKED,
+        "another_process_pauses_and_resumes_what_this_one_drives",
+        "another_process_cancels_what_this_one_drives",
+        "a_request_is_answered_within_half_a_second",
+        "a_request_the_driver_does_not_answer_is_carried_out_by_the_next_one_before_anything_starts",
+        "what_nobody_drives_is_paused_and_left_to_nobody",
+        "a_failed_orchestration_is_reopened_and_seen_through",
+    ),
+    promise(
+        "Control",
+        "A request that does not fit the state is refused with the state and what is possible; nothing changes.",
+        ASKED,
+        "a_finished_orchestration_refuses_everything_and_says_what_is_possible",
+        "what_the_driver_refuses_is_refused_to_the_asker",
+        "a_retry_of_a_task_that_is_not_there_is_refused_and_changes_nothing",
     ),
     promise(
         "Control",

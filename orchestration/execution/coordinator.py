@@ -5,20 +5,23 @@ orchestration.execution.*, anyio, stdlib.
 
 Theory of operation. Reports and requests gather in an inbox. One loop takes what has gathered, feeds it to the engine,
 writes all events as one transaction (group commit) and only then performs the effects; meanwhile the next batch
-gathers. A standing set of workers runs attempts. One timer sleeps until the engine's next deadline.
+gathers. A standing set of workers (`workers.py`) runs attempts. One timer sleeps until the engine's next deadline.
 
 When a commit fails, the engine is ahead of what is durable: the orchestrations of that batch are let go (they can be
 resumed from the database), and whoever waits for them gets the error.
+
+Crash points. A process may die before a commit, between a commit and its effects, or between an effect and its report;
+`tests/chaos` kills it there. What each leaves behind is the same for whoever takes over: a journal that ends with a
+whole decision.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 import anyio.abc
@@ -27,20 +30,19 @@ from orchestration.clock import Clock
 from orchestration.engine.effects import (
     AbandonAttempt,
     AnnounceFinished,
+    AskVerification,
     Effect,
+    LookUpResult,
     RequestAlternative,
     StartAttempt,
     StopAttempt,
 )
 from orchestration.engine.engine import Engine
-from orchestration.engine.events import AttemptSucceeded
+from orchestration.engine.events import AttemptSucceeded, Recorded, ResultReused, RetryRequested, TaskDecided
 from orchestration.engine.inputs import (
-    Cancel,
     DeadlineReached,
     Input,
-    Pause,
-    ReportCancelled,
-    Resume,
+    Interrupt,
     SlotsFreed,
     TakeOver,
 )
@@ -51,21 +53,23 @@ from orchestration.errors import (
     OrchestrationNotFoundError,
     StaleFencingTokenError,
     StorageError,
+    TaskNotFoundError,
 )
 from orchestration.execution.attempts import AttemptRunner
 from orchestration.execution.driven import Driven, ListenerQueue, enclosing_goals
 from orchestration.execution.outputs import OutputCache
+from orchestration.execution.requests import Request
+from orchestration.execution.timer import DeadlineTimer
 from orchestration.execution.views import row_of, summary_of
+from orchestration.execution.workers import Workers
 from orchestration.logs import get_logger
 from orchestration.models import OrchestrationId, TaskId
-from orchestration.ports import Commit, Lease, Listener, Storage, StoredOutput
+from orchestration.ports import CacheEntry, Commit, ControlAnswer, Lease, Listener, Storage, StoredOutput
 
 log = get_logger()
 
 FindAlternative = Callable[[State, RequestAlternative], Awaitable[Input]]
 """Answers a `RequestAlternative` with `AlternativeFound` or `NoAlternative`."""
-
-AttemptKey = tuple[OrchestrationId, TaskId, int]
 
 
 @dataclass(slots=True)
@@ -74,16 +78,21 @@ class _Letter:
 
     item: Input
     output: StoredOutput | None = None
-    answered: anyio.Event | None = None
-    """Set when what it led to is committed, for callers that wait for that."""
+    cached: CacheEntry | None = None
+    on_answered: Callable[[], None] | None = None
+    """Called when what it led to is committed, or never will be; for whoever waits for that."""
+    control_id: int | None = None
+    """Of the stored request it came from: its answer is stored with what it led to."""
+    events: list[Recorded] = field(default_factory=list)
+    """What it led to; for letters that are answered."""
     was_heard: bool = False
     """Whether it was decided and committed; False for one the loop ended before."""
     error: Exception | None = None
 
     def answer(self) -> None:
         """Tell the caller."""
-        if self.answered is not None:
-            self.answered.set()
+        if self.on_answered is not None:
+            self.on_answered()
 
 
 class ParallelCoordinator:
@@ -116,24 +125,20 @@ class ParallelCoordinator:
         self.driven: dict[OrchestrationId, Driven] = {}
         self.peers: list[ParallelCoordinator] = [self]
         """Coordinators that share this one's slots, itself included."""
+        self.keep_leases: Callable[[], Awaitable[None]] | None = None
+        """Called before each round: after a gap the leases are renewed before anything is committed or started."""
         self._storage = storage
-        self._runner = runner
         self._outputs = outputs
         self._clock = clock
-        self._draw = draw
         self._find_alternative = find_alternative
         self._is_detailed = is_detailed
         self._inbox: deque[_Letter] = deque()
         self._mail: anyio.Event | None = None
-        self._attempts: deque[StartAttempt | None] = deque()
-        """Attempts no worker has taken yet; None sends one worker home."""
-        self._idle: list[anyio.Event] = []
-        self._scopes: dict[AttemptKey, anyio.CancelScope] = {}
-        self._abandoned: set[AttemptKey] = set()
+        self._workers = Workers(runner, clock, draw, self.post, self.driven.get)
+        self._touched: dict[OrchestrationId, Driven] = {}
+        """Orchestrations that have something to be committed."""
         self._group: anyio.abc.TaskGroup | None = None
-        self._armed_us = math.inf
-        self._timer_scope: anyio.CancelScope | None = None
-        self._timer_rest: anyio.Event | None = None
+        self._timer = DeadlineTimer(clock, engine.next_deadline_us, lambda: self.post(DeadlineReached()))
         self._feeding = 0
         self._fed: anyio.Event | None = None
         self._is_over = False
@@ -145,23 +150,25 @@ class ParallelCoordinator:
         """Drive until cancelled. Attempts under way are cancelled then; the journal says they were running."""
         async with anyio.create_task_group() as group:
             self._group = group
-            for _ in range(self.engine.scheduler.slots.limit):
-                group.start_soon(self._work)
-            group.start_soon(self._keep_time)
+            self._workers.start(group, self.engine.scheduler.slots.limit)
+            group.start_soon(self._timer.run)
             group.start_soon(self._drive)
             task_status.started()
 
-    def take_over(
-        self, lease: Lease, state: State, listener: Listener | None = None, first: Input | None = None
-    ) -> Driven:
+    def take_over(self, lease: Lease, state: State, listener: Listener | None = None) -> Driven:
         """Begin to drive an orchestration, new or left behind.
 
         Args:
             lease: The right to.
             state: As it is stored.
             listener: Told of every event from now on.
-            first: A request that comes before anything is started.
         """
+        driven = self.adopt(lease, state, listener)
+        self.begin(driven)
+        return driven
+
+    def adopt(self, lease: Lease, state: State, listener: Listener | None = None) -> Driven:
+        """Hold an orchestration and take requests for it; nothing of it starts before `begin`."""
         summary = summary_of(state, self.engine.scheduler)
         self.engine.adopt(state)
         goals = (*enclosing_goals.get(), (self._storage, state.dag.goal or state.dag.dag_id))
@@ -169,10 +176,11 @@ class ParallelCoordinator:
         self.driven[state.orchestration_id] = driven
         if listener is not None:
             self.listen(driven, listener)
-        if first is not None:
-            self.post(first)
-        self.post(TakeOver(orchestration_id=state.orchestration_id))
         return driven
+
+    def begin(self, driven: Driven) -> None:
+        """Go on with an orchestration that was adopted."""
+        self.post(TakeOver(orchestration_id=driven.lease.orchestration_id))
 
     def listen(self, driven: Driven, listener: Listener) -> None:
         """Tell a listener of every event from now on."""
@@ -182,28 +190,41 @@ class ParallelCoordinator:
         self._feeding += 1
         self._group.start_soon(self._feed, queue)
 
-    def post(self, item: Input, output: StoredOutput | None = None) -> None:
+    def post(self, item: Input, output: StoredOutput | None = None, cached: CacheEntry | None = None) -> None:
         """Put something into the inbox."""
-        self._put(_Letter(item, output))
+        self._put(_Letter(item, output, cached))
 
-    async def request(self, item: Pause | Resume | Cancel) -> None:
-        """Put a caller's request into the inbox and wait until what it led to is committed.
+    async def request(self, item: Request | Interrupt, output: StoredOutput | None = None) -> list[Recorded]:
+        """Put a caller's request into the inbox, wait until what it led to is committed, and return that.
 
         Raises:
             NotPossibleError: It does not fit the orchestration's state; nothing was changed.
+            TaskNotFoundError: The orchestration has no such task.
             OrchestrationNotFoundError: It is not driven here any more.
             OrchestrationInterruptedError: This coordinator ended before it came to it.
             StorageError: It could not be stored.
         """
-        letter = _Letter(item, answered=anyio.Event())
+        answered = anyio.Event()
+        letter = _Letter(item, output, on_answered=answered.set)
         if not self._is_over:
             self._put(letter)
-            assert letter.answered is not None, "just made"
-            await letter.answered.wait()
+            await answered.wait()
         if not letter.was_heard:
             raise OrchestrationInterruptedError(item.orchestration_id)
         if letter.error is not None:
             raise letter.error
+        return letter.events
+
+    def carry_out(
+        self, item: Request, output: StoredOutput | None, control_id: int, on_answered: Callable[[], None]
+    ) -> None:
+        """Put a stored request into the inbox; what became of it is stored with what it led to."""
+        self._put(_Letter(item, output, on_answered=on_answered, control_id=control_id))
+
+    def refuse(self, driven: Driven, answer: ControlAnswer) -> None:
+        """Store the refusal of a request that can't even be put to the engine."""
+        self._touched_one(driven.lease.orchestration_id).pending_answers.append(answer)
+        self._put(_Letter(SlotsFreed()))
 
     def _put(self, letter: _Letter) -> None:
         self._inbox.append(letter)
@@ -214,27 +235,23 @@ class ParallelCoordinator:
     def lend_slot(self) -> Iterator[None]:
         """Let one more attempt run, because a running one waits for what it starts."""
         slots = self.engine.scheduler.slots
-        assert self._group is not None, "a coordinator lends only while it runs"
         slots.lent += 1
-        self._group.start_soon(self._work)
+        self._workers.hire()
         try:
             yield
         finally:
             slots.lent -= 1
-            self._attempts.append(None)
-            if self._idle:
-                self._idle.pop().set()
+            self._workers.dismiss()
 
     def let_go(self, orchestration_id: OrchestrationId, failure: Exception | None = None) -> None:
         """Stop driving an orchestration: it has ended, or somebody else drives it now."""
         driven = self.driven.pop(orchestration_id, None)
         if driven is None:
             return
+        self._touched.pop(orchestration_id, None)
         self._outputs.forget(orchestration_id, driven.state.tasks)
         self.engine.drop(orchestration_id)
-        for key, scope in list(self._scopes.items()):
-            if key[0] == orchestration_id:
-                scope.cancel()
+        self._workers.cancel_all(orchestration_id)
         driven.end(failure)
         self.share_slots()
 
@@ -288,14 +305,15 @@ class ParallelCoordinator:
                 self._mail = anyio.Event()
                 await self._mail.wait()
                 self._mail = None
+            await self._renew()
             effects: list[Effect] = []
-            touched: dict[OrchestrationId, Driven] = {}
             now_us = self._clock.now_us()
             while self._inbox:
                 letter = self._inbox.popleft()
-                self._decide(letter, now_us, effects, touched)
-                if letter.answered is not None:
+                if letter.on_answered is not None:
                     waiting.append(letter)
+                self._decide(letter, now_us, effects)
+            touched, self._touched = self._touched, {}
             await self._commit(list(touched.values()), waiting)
             for effect in effects:
                 self._perform(effect)
@@ -303,34 +321,66 @@ class ParallelCoordinator:
                 letter.was_heard = True
                 letter.answer()
             waiting.clear()
-            self._rearm()
+            self._timer.rearm()
             if len(self.peers) > 1:
                 self.share_slots()
 
-    def _decide(
-        self,
-        letter: _Letter,
-        now_us: int,
-        effects: list[Effect],
-        touched: dict[OrchestrationId, Driven],
-    ) -> None:
+    async def _renew(self) -> None:
+        """Make sure that what is about to be decided is still this process's to decide."""
+        if self.keep_leases is not None:
+            try:
+                await self.keep_leases()
+            except StorageError as exc:  # the commit will meet the same fault, and let go of what it concerns
+                log.warning("Can't renew the leases", operation="RENEWAL_FAILED", reason=str(exc))
+
+    def _decide(self, letter: _Letter, now_us: int, effects: list[Effect]) -> None:
         """Feed one input to the engine and note what it led to."""
         try:
             decision = self.engine.handle(letter.item, now_us)
-        except (NotPossibleError, OrchestrationNotFoundError) as exc:  # the state had moved on
-            letter.error = exc
+        except (NotPossibleError, TaskNotFoundError, OrchestrationNotFoundError) as exc:
+            letter.error = exc  # the state had moved on, or it never fitted
+            self._answer_stored(letter)
             return
         for recorded in decision.events:
-            driven = self.driven[recorded.orchestration_id]
-            driven.pending_events.append(recorded)
-            touched[recorded.orchestration_id] = driven
+            self._touched_one(recorded.orchestration_id).add(recorded)
+        if letter.on_answered is not None:
+            letter.events = decision.events
+            if decision.events:
+                self.driven[decision.events[0].orchestration_id].is_critical = True
+            self._answer_stored(letter)
         output = letter.output
         if output is not None and decision.events:
             first = decision.events[0]
-            if isinstance(first.event, AttemptSucceeded):  # not a late report that nobody waits for any more
-                self.driven[first.orchestration_id].pending_outputs.append(output)
+            # not a late report that nobody waits for any more
+            if isinstance(first.event, AttemptSucceeded | TaskDecided | ResultReused):
+                driven = self.driven[first.orchestration_id]
+                driven.pending_outputs.append(output)
                 self._outputs.put(first.orchestration_id, output.task_id, output.text)
+                if letter.cached is not None:
+                    driven.pending_cached.append(letter.cached)
         effects += decision.effects
+
+    def _touched_one(self, orchestration_id: OrchestrationId) -> Driven:
+        """Return an orchestration that has something to be committed from now on."""
+        driven = self.driven[orchestration_id]
+        self._touched[orchestration_id] = driven
+        return driven
+
+    def _answer_stored(self, letter: _Letter) -> None:
+        """Add the answer to a stored request to what its orchestration commits next."""
+        orchestration_id = getattr(letter.item, "orchestration_id", None)
+        driven = self.driven.get(orchestration_id) if orchestration_id is not None else None
+        if letter.control_id is None or driven is None:
+            return  # not driven here any more: whoever drives it next finds the request
+        error = letter.error
+        answer = ControlAnswer(
+            control_id=letter.control_id,
+            is_done=error is None,
+            code=getattr(error, "code", ""),
+            message="" if error is None else str(error),
+            task_ids=reopened_in(letter.events),
+        )
+        self._touched_one(driven.lease.orchestration_id).pending_answers.append(answer)
 
     async def _commit(self, touched: list[Driven], waiting: list[_Letter]) -> None:
         """Store what the engine decided; let go of every orchestration for which that fails."""
@@ -368,8 +418,7 @@ class ParallelCoordinator:
                 return
             for driven, commit in zip(touched, commits, strict=True):
                 events = driven.pending_events
-                driven.pending_events, driven.pending_outputs = [], []
-                driven.state.touched.clear()
+                driven.clear_pending()
                 driven.publish(events, commit.summary)
                 if self._is_detailed and log.is_enabled_for(logging.DEBUG):
                     for recorded in events:
@@ -390,6 +439,9 @@ class ParallelCoordinator:
             tasks=[row_of(state.tasks[task_id]) for task_id in state.touched],
             outputs=driven.pending_outputs,
             summary=summary_of(state, self.engine.scheduler),
+            cached=driven.pending_cached,
+            answers=driven.pending_answers,
+            is_critical=driven.is_critical or bool(driven.pending_answers),
         )
 
     def _perform(self, effect: Effect) -> None:
@@ -398,19 +450,22 @@ class ParallelCoordinator:
             return  # let go between decision and commit
         match effect:
             case StartAttempt():
-                self._attempts.append(effect)
-                if self._idle:
-                    self._idle.pop().set()
+                self._workers.give(effect)
             case StopAttempt():
-                self._stop(effect)
+                self._workers.stop(effect)
             case AbandonAttempt():
-                self._abandon(effect)
+                self._workers.abandon(effect)
             case RequestAlternative():
                 self._request_alternative(effect)
+            case AskVerification() | LookUpResult():
+                self._workers.answer(self.driven[effect.orchestration_id].state, effect)
             case AnnounceFinished():
                 self._announce(effect)
 
     def _announce(self, effect: AnnounceFinished) -> None:
+        driven = self.driven.get(effect.orchestration_id)
+        if driven is None or not driven.state.status.is_terminal:
+            return  # a retry that came in the same batch has reopened it
         if log.is_enabled_for(logging.INFO):
             log.info(
                 "Orchestration finished",
@@ -418,9 +473,8 @@ class ParallelCoordinator:
                 orchestration_id=effect.orchestration_id,
                 outcome=effect.outcome.value,
             )
-        driven = self.driven.get(effect.orchestration_id)
         self.let_go(effect.orchestration_id)
-        if driven is not None and self._group is not None:
+        if self._group is not None:
             self._group.start_soon(self._release, driven.lease)
 
     async def _release(self, lease: Lease) -> None:
@@ -429,92 +483,7 @@ class ParallelCoordinator:
         except StorageError as exc:  # whoever looks for orphans finds it once this process has gone
             log.warning("Can't release a lease", operation="LEASE_KEPT", reason=str(exc))
 
-    # Attempts
-
-    async def _work(self) -> None:
-        """Run attempts, one after the other, for as long as the coordinator runs."""
-        while True:
-            while not self._attempts:
-                called = anyio.Event()
-                self._idle.append(called)
-                await called.wait()
-            effect = self._attempts.popleft()
-            if effect is None or not await self._attempt(effect):
-                return
-
-    async def _attempt(self, effect: StartAttempt) -> bool:
-        """Run one attempt and report it. False when it had been abandoned: another worker took this one's place."""
-        driven = self.driven.get(effect.orchestration_id)
-        if driven is None:
-            return True
-        key = (effect.orchestration_id, effect.task_id, effect.attempt)
-        if log.is_enabled_for(logging.INFO):
-            node = driven.state.tasks[effect.task_id].node
-            log.info(
-                "Task execution started",
-                operation="TASK_EXECUTION_START",
-                task_id=effect.task_id,
-                orchestration_id=effect.orchestration_id,
-                estimated_time=node.estimated_time_seconds,
-                priority=node.priority.value,
-            )
-        reported = None
-        enclosing_goals.set(driven.goals)
-        with anyio.CancelScope() as scope:
-            self._scopes[key] = scope
-            reported = await self._runner.run(driven.state, effect)
-        del self._scopes[key]
-        if key in self._abandoned:
-            self._abandoned.discard(key)
-            return False
-        if reported is None:
-            self.post(
-                ReportCancelled(
-                    orchestration_id=effect.orchestration_id,
-                    task_id=effect.task_id,
-                    attempt=effect.attempt,
-                    jitter=self._draw(),
-                )
-            )
-        else:
-            self.post(reported.report, reported.output)
-        return True
-
-    def _stop(self, effect: StopAttempt) -> None:
-        """Cancel a running attempt; one that no worker has taken yet is reported as cancelled at once."""
-        key = (effect.orchestration_id, effect.task_id, effect.attempt)
-        scope = self._scopes.get(key)
-        if scope is not None:
-            scope.cancel()
-            return
-        for queued in self._attempts:
-            if queued is not None and (queued.orchestration_id, queued.task_id, queued.attempt) == key:
-                self._attempts.remove(queued)
-                self.post(
-                    ReportCancelled(
-                        orchestration_id=effect.orchestration_id,
-                        task_id=effect.task_id,
-                        attempt=effect.attempt,
-                    )
-                )
-                return
-
-    def _abandon(self, effect: AbandonAttempt) -> None:
-        """Leave a worker to an attempt that will not stop, and put another in its place."""
-        key = (effect.orchestration_id, effect.task_id, effect.attempt)
-        if key in self._scopes:
-            self._abandoned.add(key)
-            log.warning(
-                "Attempt did not stop; its work may go on",
-                operation="ATTEMPT_ABANDONED",
-                orchestration_id=effect.orchestration_id,
-                task_id=effect.task_id,
-                attempt=effect.attempt,
-            )
-            assert self._group is not None, "effects are carried out only while running"
-            self._group.start_soon(self._work)
-
-    # Alternatives, time, slots
+    # Alternatives
 
     def _request_alternative(self, effect: RequestAlternative) -> None:
         assert self._group is not None, "effects are carried out only while running"
@@ -524,27 +493,9 @@ class ParallelCoordinator:
         if self._find_alternative is not None:
             self.post(await self._find_alternative(state, effect))
 
-    async def _keep_time(self) -> None:
-        """Tell the engine when its next deadline has come."""
-        while True:
-            due = self.engine.next_deadline_us()
-            self._armed_us = math.inf if due is None else due
-            with anyio.CancelScope() as self._timer_scope:
-                if due is None:
-                    await anyio.sleep_forever()
-                else:
-                    await self._clock.sleep((due - self._clock.now_us()) / 1_000_000)
-            self._timer_scope = None
-            if due is not None and self._clock.now_us() >= due:
-                self._timer_rest = anyio.Event()
-                self.post(DeadlineReached())
-                await self._timer_rest.wait()
 
-    def _rearm(self) -> None:
-        """Wake the timer when a deadline has come up that is earlier than the one it sleeps for."""
-        if self._timer_rest is not None:
-            self._timer_rest.set()
-            self._timer_rest = None
-        due = self.engine.next_deadline_us()
-        if due is not None and due < self._armed_us and self._timer_scope is not None:
-            self._timer_scope.cancel()
+def reopened_in(events: list[Recorded]) -> tuple[TaskId, ...]:
+    """Return the tasks that a retry made pending again; none where there was no retry."""
+    return next(
+        (recorded.event.task_ids for recorded in events if isinstance(recorded.event, RetryRequested)), ()
+    )

@@ -16,16 +16,20 @@ import anyio
 from orchestration.engine.events import (
     AttemptFailed,
     AttemptInterrupted,
+    AttemptLeftOpen,
     AttemptStarted,
     AttemptSucceeded,
     PlanRevised,
     Recorded,
+    RetryRequested,
+    TaskDecided,
     TaskFailed,
     TasksCancelled,
+    VerificationUnclear,
 )
 from orchestration.engine.state import State
 from orchestration.models import ErrorRecord, TaskId, TaskStatus
-from orchestration.ports import Lease, Listener, StoredOutput, Summary
+from orchestration.ports import CacheEntry, ControlAnswer, Lease, Listener, StoredOutput, Summary
 
 enclosing_goals: contextvars.ContextVar[tuple[tuple[object, str], ...]] = contextvars.ContextVar(
     "enclosing_goals", default=()
@@ -82,10 +86,20 @@ class Driven:
             if task.error is not None and task.status is TaskStatus.FAILED
         }
         """Why tasks failed for good, as committed."""
+        self.open_questions: dict[TaskId, str] = {
+            task_id: task.note or ""
+            for task_id, task in state.tasks.items()
+            if task.status is TaskStatus.UNKNOWN
+        }
+        """What is known of the tasks that wait for a decision, as committed."""
         self.last_seq = state.last_seq
         """Of the last committed event."""
         self.pending_events: list[Recorded] = []
         self.pending_outputs: list[StoredOutput] = []
+        self.pending_cached: list[CacheEntry] = []
+        self.pending_answers: list[ControlAnswer] = []
+        self.is_critical = False
+        """Whether what is pending must survive a power cut."""
         self.finished = anyio.Event()
         """Set when it has ended, or when this process can't drive it any more; `failure` tells which."""
         self.failure: Exception | None = None
@@ -94,7 +108,20 @@ class Driven:
         self.listeners: list[ListenerQueue] = []
         self.on_end: Callable[[Driven], None] | None = None
 
-    def publish(self, events: list[Recorded], summary: Summary) -> None:
+    def add(self, recorded: Recorded) -> None:
+        """Take in an event that is to be committed."""
+        self.pending_events.append(recorded)
+        if not self.is_critical:
+            task = self.state.tasks.get(getattr(recorded.event, "task_id", ""))
+            self.is_critical = task is not None and not task.node.idempotent
+
+    def clear_pending(self) -> None:
+        """Forget what has been committed."""
+        self.pending_events, self.pending_outputs, self.pending_cached, self.pending_answers = [], [], [], []
+        self.is_critical = False
+        self.state.touched.clear()
+
+    def publish(self, events: list[Recorded], summary: Summary) -> None:  # noqa: C901  one flat case per event
         """Make committed events visible."""
         for recorded in events:
             event = recorded.event
@@ -103,16 +130,29 @@ class Driven:
                     self.running[event.task_id] = None
                 case AttemptSucceeded() | AttemptFailed() | AttemptInterrupted():
                     self.running.pop(event.task_id, None)
+                case AttemptLeftOpen():
+                    self.running.pop(event.task_id, None)
+                    self.open_questions[event.task_id] = event.error.message
+                case VerificationUnclear():
+                    self.open_questions[event.task_id] += f" `verify` could not say: {event.reason}"
+                case TaskDecided():
+                    self.open_questions.pop(event.task_id, None)
                 case TaskFailed():
                     self.errors[event.task_id] = event.error
                 case TasksCancelled():
                     for task_id in event.task_ids:
                         self.running.pop(task_id, None)
+                        self.open_questions.pop(task_id, None)
                 case PlanRevised():
                     self.errors.pop(event.task_id, None)
+                case RetryRequested():
+                    for task_id in event.task_ids:
+                        self.errors.pop(task_id, None)
                 case _:
                     pass
         self.summary = summary
+        if not events:
+            return
         self.last_seq = events[-1].seq
         for queue in self.listeners:
             queue.put(events)

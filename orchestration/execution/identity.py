@@ -32,6 +32,11 @@ def this_process(instance: str) -> DriverIdentity:
     )
 
 
+def is_on_this_host(driver: DriverIdentity) -> bool:
+    """Whether a driver runs, or ran, on this machine since it was started last."""
+    return driver.host == socket.gethostname() and driver.boot_id == _boot_id()
+
+
 def is_gone(driver: DriverIdentity) -> bool:
     """Whether a driver's process has certainly ended.
 

@@ -48,11 +48,21 @@ def encode_output(task_id: TaskId, value: object, limits: Limits) -> tuple[Json,
             "Fix: write it to a file and return the path."
         )
         raise AttemptFailedError(message, "output_too_large", retryable=False)
+    return jsonable, *_identified(task_id, text, limits)
+
+
+def stored_output(task_id: TaskId, text: bytes, limits: Limits) -> tuple[Json, OutputRef, StoredOutput]:
+    """Return an output that is JSON text already as `encode_output` does."""
+    return json.loads(text), *_identified(task_id, text, limits)
+
+
+def _identified(task_id: TaskId, text: bytes, limits: Limits) -> tuple[OutputRef, StoredOutput]:
+    """Return an output's identity and what storage keeps of it."""
     sha256 = hashlib.sha256(text).hexdigest()
     stored = StoredOutput(
         task_id=task_id, sha256=sha256, text=text, inline=len(text) <= limits.inline_output_bytes
     )
-    return jsonable, OutputRef(sha256=sha256, size_bytes=len(text)), stored
+    return OutputRef(sha256=sha256, size_bytes=len(text)), stored
 
 
 class OutputCache:

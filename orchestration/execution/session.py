@@ -44,8 +44,10 @@ from orchestration.execution.attempts import AttemptRunner
 from orchestration.execution.coordinator import ParallelCoordinator
 from orchestration.execution.driven import Driven
 from orchestration.execution.identity import this_process
+from orchestration.execution.leases import LeaseObserver
 from orchestration.execution.outputs import OutputCache
 from orchestration.execution.state_mirror import StateMirror
+from orchestration.execution.watch import Watch
 from orchestration.logs import get_logger
 from orchestration.models import OrchestrationId, TaskStatus
 from orchestration.options import OrchestratorOptions
@@ -81,13 +83,18 @@ class World:
     replanner: Replanner | None
     rng: random.Random
     identity: DriverIdentity = field(init=False)
+    observer: LeaseObserver = field(init=False)
+    """Watches other drivers."""
     slots: SlotPool = field(init=False)
     sessions: list[Session] = field(default_factory=list)
+    cleared: set[str] = field(default_factory=set)
+    """Instances of drivers whose leftovers on this host were ended."""
     loop: object = None
     """The event loop of the sessions."""
 
     def __post_init__(self) -> None:
         self.identity = this_process(secrets.token_hex(8))
+        self.observer = LeaseObserver(self.clock)
         self.slots = SlotPool(self.options.concurrency)
 
 
@@ -115,7 +122,15 @@ class Session:
             ),
         )
         self._outputs = OutputCache(world.storage)
-        self._runner = AttemptRunner(world.registry, self._outputs, options.limits, world.rng)
+        self._runner = AttemptRunner(
+            world.registry,
+            world.storage,
+            self._outputs,
+            options.limits,
+            world.rng,
+            world.clock,
+            world.identity.instance,
+        )
         self.coordinator = ParallelCoordinator(
             engine=engine,
             storage=world.storage,
@@ -126,6 +141,9 @@ class Session:
             find_alternative=self._find_alternative,
             is_detailed=options.enable_detailed_metrics,
         )
+        self.watch = Watch(world.storage, self.coordinator, world.identity, world.clock, options)
+        if world.storage.is_durable:  # else no other process can see, take or ask anything
+            self.coordinator.keep_leases = self.watch.renew_if_due
         self._group: anyio.abc.TaskGroup | None = None
 
     async def open(self) -> None:
@@ -135,6 +153,8 @@ class Session:
             await undo.enter_async_context(self.world.registry)
             group = await undo.enter_async_context(anyio.create_task_group())
             await group.start(self.coordinator.run)
+            if self.world.storage.is_durable:
+                group.start_soon(self.watch.run)
             undo.pop_all()
         self._group = group
         self.world.sessions.append(self)
@@ -185,12 +205,22 @@ class Session:
                         await self.world.storage.release_lease(driven.lease)
                     except StorageError as fault:
                         log.warning("Can't release a lease", operation="LEASE_KEPT", reason=str(fault))
+                if not self.world.sessions:
+                    await self._retire()
             for driven in unfinished:
                 self.coordinator.engine.drop(driven.lease.orchestration_id)
             self.coordinator.driven.clear()
             self.coordinator.share_slots()
             await self.world.registry.__aexit__(None, None, None)
         return swallowed and is_cancelled
+
+    async def _retire(self) -> None:
+        """Have the heartbeats forgotten: nothing is driven under this identity any more."""
+        if self.watch.has_beaten:
+            try:
+                await self.world.storage.retire_driver(self.world.identity)
+            except StorageError as fault:  # housekeeping forgets it some day
+                log.warning("Can't retire as a driver", operation="DRIVER_KEPT", reason=str(fault))
 
     def mirror(self, mirror: StateMirror, driven: Driven, status: Callable[[], Mapping[str, Any]]) -> None:
         """Send a collaborator the status whenever the orchestration's own state changes."""

@@ -124,8 +124,11 @@ def _checked(dag: TaskDAG, durations: Mapping[TaskId, float]) -> Mapping[TaskId,
 
 
 def _state(dag: TaskDAG, mode: OrchestrationMode) -> State:
-    """Return the state of a fresh orchestration of `dag` in which every edge delivers."""
+    """Return the state of a fresh orchestration of `dag` in which every edge delivers and every task runs."""
     plain = dag.copy()
+    for task_id, node in dag.nodes.items():
+        if node.cache is not None or node.heartbeat_timeout_seconds is not None:
+            plain.nodes[task_id] = replace(node, cache=None, heartbeat_timeout_seconds=None)
     plain.edges = [replace(edge, condition=None, data_requirements=[]) for edge in dag.edges]
     submitted = OrchestrationSubmitted(
         dag_sha256="",

@@ -6,7 +6,8 @@ May import: orchestration.{metrics, models, ports}, orchestration.engine.{schedu
 from __future__ import annotations
 
 from orchestration.engine.scheduler import AdaptiveTaskScheduler
-from orchestration.engine.state import State, TaskState
+from orchestration.engine.state import State
+from orchestration.engine.task_state import TaskState
 from orchestration.metrics import measure
 from orchestration.models import OrchestrationMode
 from orchestration.ports import Summary, TaskRow
@@ -34,6 +35,7 @@ def summary_of(state: State, scheduler: AdaptiveTaskScheduler) -> Summary:
         parallel_efficiency=measured.parallel_efficiency if measured else None,
         remaining_seconds=0.0 if has_ended else scheduler.remaining_seconds(state, state.last_at_us),
         cost=state.cost,
+        reason=state.cancel_reason,
     )
 
 

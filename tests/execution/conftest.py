@@ -21,6 +21,9 @@ class LoopClock:
     def monotonic(self) -> float:
         return anyio.current_time()
 
+    def elapsed(self) -> float:
+        return anyio.current_time()
+
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(max(0.0, seconds))
 

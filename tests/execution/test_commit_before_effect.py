@@ -124,7 +124,7 @@ async def test_a_driver_that_lost_its_lease_stops_and_says_so(make: Make) -> Non
     async with anyio.create_task_group() as group:
         group.start_soon(run)
         await anyio.sleep(5)
-        lease = await storage.acquire_lease("pair-1", this_process("another"), lambda _: True)
+        lease = await storage.acquire_lease("pair-1", this_process("another"), lambda *_: True)
 
     assert lease.token == 2
     assert str(caught[0]) == (

@@ -19,7 +19,7 @@ from orchestration import (
 )
 from orchestration.engine.inputs import Pause
 from orchestration.execution.memory_storage import MemoryStorage
-from orchestration.ports import DriverIdentity, Lease
+from orchestration.ports import DriverIdentity, DriverView, Lease
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +57,10 @@ class Overtaken(MemoryStorage):
         return await super().load_dag(orchestration_id)
 
     async def acquire_lease(
-        self, orchestration_id: str, holder: DriverIdentity, is_gone: Callable[[DriverIdentity], bool]
+        self,
+        orchestration_id: str,
+        holder: DriverIdentity,
+        is_gone: Callable[[DriverIdentity, DriverView | None], bool],
     ) -> Lease:
         before, self.before = self.before, None
         if before is not None:
@@ -114,7 +117,9 @@ async def test_resuming_twice_at_once_begins_once(make: Make) -> None:
                 calls.start_soon(resume)
             result = await orchestrator.wait(submitted)
 
-    assert refusals == [f"Orchestration '{submitted}' is running, so it can't be resumed."]
+    assert refusals == [
+        f"Orchestration '{submitted}' is running, so it can't be resumed. Only paused ones can."
+    ]
     assert result["state"] == "completed"
     assert counted.calls == 3
 
@@ -158,10 +163,10 @@ async def test_what_ended_just_before_it_was_taken_over_is_not_waited_for(make: 
         assert (await second.wait(await overtaken()))["state"] == "completed"
         assert await second.cancel_orchestration(await overtaken()) is False
         submitted = await overtaken()
-        with pytest.raises(NotPossibleError, match=f"'{submitted}' is completed, so it can't be taken over"):
+        with pytest.raises(NotPossibleError, match=f"'{submitted}' is completed, so it can't be paused"):
             await second.pause(submitted)
         submitted = await overtaken()
-        with pytest.raises(NotPossibleError, match=f"'{submitted}' is completed, so it can't be taken over"):
+        with pytest.raises(NotPossibleError, match=f"'{submitted}' is completed, so it can't be resumed"):
             await second.resume(submitted)
         await overtaken()
         assert await second.resume_all() == []

@@ -1,0 +1,89 @@
+"""Finds what lost its driver: unfinished orchestrations nobody drives, or whose driver is gone or silent for too long.
+
+May import: orchestration.{clock, models, ports}, orchestration.execution.{identity, leases}, stdlib.
+
+The list of what is unfinished is read when the shared state has changed, at most once a second, and every few seconds
+anyway. Whether the processes in it live is looked at with every call: that costs a look into `/proc` per process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from orchestration.clock import Clock
+from orchestration.execution.leases import LeaseObserver
+from orchestration.models import OrchestrationId, OrchestrationStatus
+from orchestration.ports import OrchestrationRecord, Storage
+
+_LIST_SECONDS = 1.0
+"""Least time between two lists: a busy database changes with every look."""
+
+_AT_LEAST_SECONDS = 5.0
+"""Most time between two lists: what could not be taken over may be free by now."""
+
+_REST_SECONDS = 30.0
+"""Rest before an orchestration is tried again that could not be taken over."""
+
+
+class OrphanWatch:
+    """Watches what other processes drive.
+
+    Args:
+        storage: Where the state is.
+        observer: Judges drivers.
+        clock: Where time comes from.
+        is_ours: Whether this process drives an orchestration.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        observer: LeaseObserver,
+        clock: Clock,
+        is_ours: Callable[[OrchestrationRecord], bool],
+    ) -> None:
+        self._storage = storage
+        self._observer = observer
+        self._clock = clock
+        self._is_ours = is_ours
+        self._records: list[OrchestrationRecord] = []
+        self._changes: int | None = None
+        self._listed_at = -math.inf
+        self._resting: dict[OrchestrationId, tuple[int, float]] = {}
+        """Token and time of the latest attempt to take it over."""
+
+    async def find(self) -> list[OrchestrationRecord]:
+        """Return what may be taken over now, oldest first; paused ones wait for a person."""
+        await self._list_anew()
+        return [record for record in self._records if self._is_orphan(record)]
+
+    def rest(self, record: OrchestrationRecord) -> None:
+        """Leave an orchestration alone for a while that could not be taken over."""
+        self._resting[record.orchestration_id] = (record.token, self._clock.monotonic())
+
+    def forget(self) -> None:
+        """Read the list anew with the next call."""
+        self._listed_at = -math.inf
+
+    async def _list_anew(self) -> None:
+        now = self._clock.monotonic()
+        age = now - self._listed_at
+        if age < _LIST_SECONDS:
+            return
+        changes = await self._storage.change_count()
+        if changes == self._changes and age < _AT_LEAST_SECONDS:
+            return
+        self._changes = changes
+        self._listed_at = now
+        self._records = await self._storage.list_unfinished()
+        there = {record.orchestration_id for record in self._records}
+        self._resting = {name: rest for name, rest in self._resting.items() if name in there}
+
+    def _is_orphan(self, record: OrchestrationRecord) -> bool:
+        if self._is_ours(record) or record.summary.state is OrchestrationStatus.PAUSED:
+            return False
+        if record.holder is not None and not self._observer.is_over(record.holder, record.driver):
+            return False
+        rest = self._resting.get(record.orchestration_id)
+        return rest is None or rest[0] != record.token or self._clock.monotonic() - rest[1] >= _REST_SECONDS
