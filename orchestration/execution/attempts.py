@@ -43,6 +43,10 @@ class Reported:
     """The output's place in the cache, where the task says that equal ones may use it."""
 
 
+def _unheard() -> None:
+    """Take a sign of life nobody waits for."""
+
+
 class AttemptRunner:
     """Runs attempts on systems.
 
@@ -75,14 +79,14 @@ class AttemptRunner:
         self._driver = driver
 
     async def run(
-        self, state: State, effect: StartAttempt, heartbeat: Callable[[], None] = lambda: None
+        self, state: State, effect: StartAttempt, heartbeat: Callable[[], None] = _unheard
     ) -> Reported:
         """Run an attempt and return its report; whatever goes wrong is in it. Only cancellation is raised."""
         task = state.tasks[effect.task_id]
         was_begun = was_done = False
         try:
             system = await self._systems.ready(effect.system)
-            request = replace(await self._request(state, task, system), heartbeat=heartbeat)
+            request = await self._request(state, task, system, heartbeat=heartbeat)
             was_begun = True
             value = await system.execute(request)
             was_done = True
@@ -176,7 +180,12 @@ class AttemptRunner:
         )
 
     async def _request(
-        self, state: State, task: TaskState, system: System, node: TaskNode | None = None
+        self,
+        state: State,
+        task: TaskState,
+        system: System,
+        node: TaskNode | None = None,
+        heartbeat: Callable[[], None] = _unheard,
     ) -> AttemptRequest:
         """Return what the system is told, with references put in and inputs loaded where they are wanted.
 
@@ -185,6 +194,7 @@ class AttemptRunner:
             task: The task.
             system: Where it is to run.
             node: What to run, where that is not the task itself.
+            heartbeat: Takes signs of life.
         """
         node = node or task.node
         arguments: JsonObject = node.arguments
@@ -211,6 +221,7 @@ class AttemptRunner:
             preference=node.system_preference,
             timeout_seconds=state.defaults.timeout_seconds if timeout is None else timeout,
             driver=self._driver,
+            heartbeat=heartbeat,
         )
 
     async def _resolved(self, state: State, task: TaskState, arguments: JsonObject) -> JsonObject:
