@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from config.document import KeyPath, dotted
-from orchestration.options import Limits, PrioritizationOptions
+from orchestration.options import Limits, PrioritizationOptions, RetentionOptions
 
 ROOT = "advanced_orchestration"
 _OPTIONS = "options"
@@ -25,6 +25,7 @@ KEYS: Mapping[KeyPath, KeyPath] = {
     (ROOT, "task_execution", "max_retries"): (_OPTIONS, "max_retries"),
     (ROOT, "task_execution", "backoff_factor"): (_OPTIONS, "backoff_factor"),
     (ROOT, "task_execution", "cancel_grace_seconds"): (_OPTIONS, "cancel_grace_seconds"),
+    (ROOT, "task_execution", "orchestration_timeout_seconds"): (_OPTIONS, "orchestration_timeout_seconds"),
     **{
         (ROOT, "prioritization", field.name): (_OPTIONS, "prioritization", field.name)
         for field in fields(PrioritizationOptions)
@@ -35,6 +36,12 @@ KEYS: Mapping[KeyPath, KeyPath] = {
     **{(ROOT, "limits", field.name): (_OPTIONS, "limits", field.name) for field in fields(Limits)},
     ("storage", "database"): ("database",),
     ("storage", "synchronous"): ("synchronous",),
+    ("storage", "lease_seconds"): (_OPTIONS, "lease_seconds"),
+    ("storage", "control_wait_seconds"): (_OPTIONS, "control_wait_seconds"),
+    **{
+        ("storage", "retention", field.name): (_OPTIONS, "retention", field.name)
+        for field in fields(RetentionOptions)
+    },
     ("playbook_folders",): ("playbook_folders",),
     ("sequential_thinking",): ("sequential_thinking",),
     ("systems",): ("systems",),
@@ -65,7 +72,12 @@ ENVIRONMENT: Mapping[str, KeyPath] = {
 CONFIG_VARIABLE = "ADVANCED_ORCHESTRATION_CONFIG"
 """Names the configuration file."""
 
-GIVEN_VARIABLES = ("ADVANCED_ORCHESTRATION_ATTEMPT_ID", "ADVANCED_ORCHESTRATION_IDEMPOTENCY_KEY")
+GIVEN_VARIABLES = (
+    "ADVANCED_ORCHESTRATION_ATTEMPT_ID",
+    "ADVANCED_ORCHESTRATION_DRIVER",
+    "ADVANCED_ORCHESTRATION_IDEMPOTENCY_KEY",
+    "ADVANCED_ORCHESTRATION_PROCESS_MARK",
+)
 """Variables this program gives to the commands it runs; one of those may be this program again."""
 
 VARIABLE_PREFIX = "ADVANCED_ORCHESTRATION_"

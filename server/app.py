@@ -22,11 +22,11 @@ from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp_types import CallToolResult, InputRequiredResult, Resource, Tool
 
 from orchestration.clock import Clock, SystemClock
-from orchestration.errors import InvalidArgumentError, OrchestrationError, UnroutableTaskError
-from orchestration.logs import get_logger
+from orchestration.errors import InvalidArgumentError, UnroutableTaskError
 from orchestration.orchestrator import AdvancedTaskOrchestrator
 from server import errors, resources
 from server.desk import Desk
+from server.housekeeping import Followers, retain_forever, take_over_forever
 from server.http import check_host, serve_http
 from server.lifecycle import (
     CLOSING_SECONDS,
@@ -38,7 +38,8 @@ from server.lifecycle import (
     leave,
     set_on_signal,
 )
-from server.schemas import outline, present, slim
+from server.published import outline, slim
+from server.schemas import present
 from server.tools import register_tools
 from server.tools.offer import describe_systems
 from server.updates import Updates
@@ -47,27 +48,24 @@ if TYPE_CHECKING:
     from config.settings import Settings
 
 NAME = "advanced-task-orchestration"
-FOLLOWED = 100
-"""Orchestrations taken over at the start whose changes are announced; each costs a query per change."""
 
 INSTRUCTIONS = """\
-Runs many-step work as a graph of tasks: in parallel, with retries, durably, on the systems configured here (commands, \
-Python functions, MCP servers). What you start goes on when you disconnect, and survives a crash of this server.
+Runs many-step work as a graph of tasks: in parallel, with retries, durably, on the systems configured here. What you \
+start goes on when you disconnect, and survives a crash of this server.
 
-How to work with it:
 1. decompose_goal makes a plan and stores it: from a playbook that fits the goal, or from tasks you send (task_id, \
 depends_on, tool, arguments; "${fetch.path}" takes a value from the output of task fetch). It runs nothing.
 2. execute_dag starts a plan (plan_id), a DAG of your own (dag) or a goal, and answers at once with an \
 orchestration_id. Send the same `key` when you repeat a call, and it starts only once.
 3. get_orchestration_status says where it stands; wait_seconds (up to 45) waits for the end, so don't poll in a loop. \
 Without an id it lists what is unfinished. view=tasks, events, graph or plan shows more; task=ID shows one task.
-4. get_metrics says how things went.
+4. read_output reads a task's output in parts: head, tail, search, a path into it.
+5. control_orchestration pauses, resumes, cancels, retries what failed, and decides about a task whose end nobody knows.
+6. get_metrics says how things went.
 
-Every answer ends with `next`: the calls that make sense now. Long outputs are cut; the whole is the resource \
-orchestration://{id}/tasks/{task}/output. A failed task lists its reason; what depends on it is skipped, the rest \
-goes on."""
-
-log = get_logger()
+Every answer ends with `next`: the calls that make sense now. A failed task lists its reason; what depends on it is \
+skipped, the rest goes on. A task that waits for a decision must not be repeated on its own: find out whether it \
+happened before you decide."""
 
 
 class OrchestrationServer(MCPServer[Desk]):
@@ -119,13 +117,14 @@ class OrchestrationServer(MCPServer[Desk]):
 
 
 def build_server(
-    orchestrator_factory: OrchestratorFactory, *, takes_over: bool = False, clock: Clock | None = None
+    orchestrator_factory: OrchestratorFactory, *, keeps_house: bool = False, clock: Clock | None = None
 ) -> OrchestrationServer:
     """Make the MCP server.
 
     Args:
         orchestrator_factory: Opens the orchestrator when the server starts, and closes it when it ends.
-        takes_over: Whether to go on, at the start, with orchestrations whose process is gone.
+        keeps_house: Whether to go on with orchestrations that lose their driver, and to let go of what was kept long
+            enough.
         clock: Where the time comes from; the machine's own when absent.
     """
     bus = InMemorySubscriptionBus()
@@ -135,9 +134,16 @@ def build_server(
         async with orchestrator_factory() as orchestrator, anyio.create_task_group() as background:
             updates = Updates(bus)
             background.start_soon(updates.announce_forever)
-            desk = Desk(orchestrator=orchestrator, updates=updates, clock=clock or SystemClock())
-            if takes_over:
-                background.start_soon(_take_over, orchestrator, updates, desk.took_over)
+            desk = Desk(
+                orchestrator=orchestrator,
+                updates=updates,
+                clock=clock or SystemClock(),
+                keeps_house=keeps_house,
+                follow=Followers(orchestrator, updates, background).follow,
+            )
+            if keeps_house:
+                background.start_soon(take_over_forever, desk)
+                background.start_soon(retain_forever, orchestrator, desk.clock)
             else:
                 desk.took_over.set()
             yield desk
@@ -203,7 +209,7 @@ async def _serve(settings: Settings, transport: str, host: str, port: int) -> No
                     sys.stdout = sys.stderr
                 yield keeper.orchestrator
 
-            server = build_server(lend, takes_over=True)
+            server = build_server(lend, keeps_house=True)
             if transport == "stdio":
                 tasks.start_soon(end_on, stop, keeper)
                 await server.run_stdio_async()
@@ -211,27 +217,6 @@ async def _serve(settings: Settings, transport: str, host: str, port: int) -> No
                 await serve_http(server, host, port, stop)
             give_up_after(CLOSING_SECONDS)
         tasks.cancel_scope.cancel()
-
-
-async def _take_over(
-    orchestrator: AdvancedTaskOrchestrator, updates: Updates, took_over: anyio.Event
-) -> None:
-    """Go on with what a process that is gone left unfinished; a failure is logged and leaves it resumable."""
-    try:
-        try:
-            resumed = await orchestrator.resume_all()
-        finally:
-            took_over.set()
-    except OrchestrationError as error:
-        log.warning(
-            "Could not take over unfinished orchestrations", operation="TAKEOVER_FAILED", error=str(error)
-        )
-        return
-    if resumed:
-        log.info("Goes on with unfinished orchestrations", operation="TAKEOVER", orchestration_ids=resumed)
-    async with anyio.create_task_group() as followers:
-        for orchestration_id in resumed[:FOLLOWED]:
-            followers.start_soon(updates.follow, orchestrator, orchestration_id)
 
 
 def _version() -> str:

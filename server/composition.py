@@ -6,8 +6,9 @@ May import: config, orchestration, storage, stdlib. The command line and the MCP
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
 from config.settings import Settings, ThinkingCommand
@@ -16,7 +17,9 @@ from orchestration.clock import SystemClock
 from orchestration.errors import ConfigurationError, Problem
 from orchestration.ports import Storage, System
 from orchestration.reader import OrchestrationReader
+from orchestration.systems.registry import SystemRegistry
 from storage import SqliteStorage
+from storage.schema import migrations
 
 if TYPE_CHECKING:
     from orchestration.orchestrator import AdvancedTaskOrchestrator
@@ -24,21 +27,27 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def open_orchestrator(settings: Settings) -> AsyncIterator[AdvancedTaskOrchestrator]:
+async def open_orchestrator(
+    settings: Settings, *, has_systems: bool = True
+) -> AsyncIterator[AdvancedTaskOrchestrator]:
     """Open an orchestrator over the configured database and systems, and close it at the end.
+
+    Args:
+        settings: What it is made of.
+        has_systems: Whether it is to run anything; without, a mistake in a system's configuration does no harm.
 
     Raises:
         ConfigurationError: A function of the configuration can't be imported; lists every one.
         StorageError: The database can't be opened.
     """
-    async with make_orchestrator(settings) as orchestrator:
+    async with make_orchestrator(settings, has_systems=has_systems) as orchestrator:
         await orchestrator.storage.open()
         yield orchestrator
 
 
 @asynccontextmanager
 async def open_reader(settings: Settings) -> AsyncIterator[OrchestrationReader]:
-    """Open what answers questions about the configured database, without its systems; creates no database.
+    """Open what answers questions about the configured database, without opening a system; creates no database.
 
     Raises:
         StorageError: The database can't be opened.
@@ -48,13 +57,13 @@ async def open_reader(settings: Settings) -> AsyncIterator[OrchestrationReader]:
     storage: Storage = make_storage(settings) if settings.database.exists() else MemoryStorage()
     try:
         await storage.open()
-        yield OrchestrationReader(storage, settings.options, SystemClock())
+        yield OrchestrationReader(storage, settings.options, SystemClock(), KnownSystems(settings))
     finally:
         await storage.aclose()
 
 
-def make_orchestrator(settings: Settings) -> AdvancedTaskOrchestrator:
-    """Return an orchestrator, not yet open.
+def make_orchestrator(settings: Settings, *, has_systems: bool = True) -> AdvancedTaskOrchestrator:
+    """Return an orchestrator, not yet open, with or without the systems.
 
     Raises:
         ConfigurationError: A function of the configuration can't be imported; lists every one.
@@ -63,7 +72,7 @@ def make_orchestrator(settings: Settings) -> AdvancedTaskOrchestrator:
 
     return create_advanced_task_orchestrator(
         state_manager=make_storage(settings),
-        systems=make_systems(settings),
+        systems=make_systems(settings) if has_systems else None,
         settings=settings.options,
         thinking=make_thinking(settings.sequential_thinking),
         playbook_folders=settings.playbook_folders,
@@ -75,6 +84,11 @@ def make_storage(settings: Settings) -> SqliteStorage:
     return SqliteStorage(
         settings.database, synchronous="FULL" if settings.synchronous == "full" else "NORMAL"
     )
+
+
+def schema_version() -> int:
+    """Return the version every database has once it was opened: older ones are brought up to it."""
+    return len(migrations())
 
 
 def make_systems(settings: Settings) -> dict[str, System]:
@@ -113,6 +127,42 @@ def make_system(name: str, spec: SystemSettings) -> System:
     from orchestration.systems.mcp import McpSystem
 
     return McpSystem(spec, name)
+
+
+class KnownSystems(SystemRegistry):
+    """The configured systems as far as they must be known to say whether they could run something.
+
+    Each is made when it is first looked at, and none is opened: most questions concern none. One that can't be made
+    (its functions can't be imported) counts as one that has no tools.
+
+    Args:
+        settings: Where they are declared.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__({})
+        self._specs = settings.systems
+        self._made: dict[str, System] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._specs
+
+    def get(self, name: str) -> System:
+        """Return a system, not open."""
+        if name in self._specs and name not in self._made:
+            # What an import prints must not come between the lines of an answer.
+            with redirect_stdout(sys.stderr):
+                self._made[name] = _made_or_empty(name, self._specs[name])
+        return self._made.get(name) or super().get(name)
+
+
+def _made_or_empty(name: str, spec: SystemSettings) -> System:
+    try:
+        return make_system(name, spec)
+    except ConfigurationError:
+        from orchestration.systems.function import FunctionSystem
+
+        return FunctionSystem({}, name)
 
 
 def make_thinking(command: ThinkingCommand | None) -> OpenThinking:

@@ -5,6 +5,7 @@ May import: orchestration, server.updates, mcp, stdlib.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -12,6 +13,7 @@ import anyio
 from mcp.server.mcpserver import Context
 
 from orchestration.clock import Clock, SystemClock
+from orchestration.models import OrchestrationId
 from orchestration.orchestrator import AdvancedTaskOrchestrator
 from server.updates import Updates
 
@@ -23,8 +25,12 @@ class Desk:
     orchestrator: AdvancedTaskOrchestrator
     updates: Updates
     clock: Clock = field(default_factory=SystemClock)
+    keeps_house: bool = False
+    """Whether the server goes on with what loses its driver."""
     took_over: anyio.Event = field(default_factory=anyio.Event)
     """Set when the server has gone on with what it found unfinished, or has nothing of the kind to do."""
+    follow: Callable[[OrchestrationId], None] = lambda _: None
+    """Begins to announce the changes of an orchestration that has no listener here."""
 
 
 DeskContext: TypeAlias = Context[Desk]

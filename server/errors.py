@@ -27,14 +27,17 @@ from mcp_types import INVALID_PARAMS
 from pydantic import ValidationError
 
 from orchestration.errors import (
+    ControlPendingError,
     IdempotencyConflictError,
     InvalidArgumentError,
+    LeaseHeldError,
     NoFittingPlanError,
     NotPossibleError,
     OrchestrationError,
     OrchestrationNotFoundError,
     PlanNotFoundError,
     ProblemsError,
+    StateError,
     TaskNotFoundError,
     UnroutableTaskError,
 )
@@ -45,6 +48,14 @@ from server.schemas import Call, present
 
 EXAMPLES: Mapping[str, Json] = {
     "action": "start",
+    "max_chars": 4000,
+    "offset": 4000,
+    "part": "head",
+    "query": "rows[0].name",
+    "reason": "The warehouse is being moved",
+    "reference": "nightly-report-7/extract",
+    "reuse": "nightly-report-6",
+    "value": "done",
     "context": {"audience": "developers"},
     "cursor": "100",
     "dag": {
@@ -70,7 +81,12 @@ EXAMPLES: Mapping[str, Json] = {
     "wait_seconds": 30,
     "window": "24h",
 }
-"""One valid value for each argument of each tool."""
+"""One valid value for each argument of the tools."""
+
+EXAMPLES_OF: Mapping[str, Mapping[str, Json]] = {
+    "control_orchestration": {"action": "resume", "tasks": ["extract"]}
+}
+"""Where an argument of a tool means something else than in other tools."""
 
 SHOWN_UNROUTABLE = 2
 """Tasks nothing can run that are explained; the explanations differ little."""
@@ -89,14 +105,17 @@ class Refusal:
     code: str
     field: str = ""
     following: Call = LOOK
+    tool: str = ""
+    """What was called; it decides about the example."""
 
     def __str__(self) -> str:
         after = [f"code: {self.code}"]
         if self.field:
             after.append(f"field: {clip(self.field, 200)}")
             argument = self.field.partition("[")[0].partition(".")[0]
-            if argument in EXAMPLES:
-                after.append(f"example: {json.dumps({argument: EXAMPLES[argument]}, ensure_ascii=False)}")
+            examples = {**EXAMPLES, **EXAMPLES_OF.get(self.tool, {})}
+            if argument in examples:
+                after.append(f"example: {json.dumps({argument: examples[argument]}, ensure_ascii=False)}")
         after.append(f"next: {self.following}")
         room = SHORT - sum(len(line) + 1 for line in after)
         return "\n".join([*cut_lines([clip(line, 400) for line in self.lines], room, ""), *after])
@@ -141,18 +160,38 @@ def tool_error(
     """
     cause = error.__cause__ if isinstance(error, ToolError) else error
     if isinstance(cause, OrchestrationError):
-        told = refusal(cause, systems)
-        if tool == "execute_dag" and isinstance(cause, ProblemsError) and "dag" in present(arguments or {}):
-            told = replace(told, field=f"dag.{told.field}" if told.field else "dag")
-        return ToolError(str(told))
+        told = replace(refusal(cause, systems), tool=tool)
+        return ToolError(str(_placed(told, tool, cause, present(arguments or {}))))
     if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
-        return ToolError(str(_bad_arguments(cause)))
+        return ToolError(str(replace(_bad_arguments(cause), tool=tool)))
     if isinstance(error, UnexpectedToolError):
         told = Refusal(
             lines=[f"{tool} failed inside the server; its log has the reason."], code="internal_error"
         )
         return UnexpectedToolError(str(told))
     return error if isinstance(error, ToolError) else ToolError(str(error))
+
+
+def _placed(told: Refusal, tool: str, cause: OrchestrationError, given: Mapping[str, Any]) -> Refusal:
+    """Return a refusal that names the argument of this very tool, and looks at what the call was about."""
+    match tool:
+        case "execute_dag" if isinstance(cause, ProblemsError) and "dag" in given:
+            return replace(told, field=f"dag.{told.field}" if told.field else "dag")
+        case "execute_dag" if isinstance(cause, OrchestrationNotFoundError):
+            return replace(told, field="reuse")
+        case "get_metrics" if isinstance(cause, OrchestrationNotFoundError):
+            return replace(told, field="id")
+        case "read_output" if isinstance(cause, StateError):
+            return replace(told, field="reference")
+        case "control_orchestration" if told.field in {"output", "decision"}:
+            return replace(told, field="value")
+        case "control_orchestration" if isinstance(cause, StateError) and told.field != "orchestration_id":
+            name = clip(str(given.get("orchestration_id", "")), 200)
+            field = "tasks" if isinstance(cause, TaskNotFoundError) else "action"
+            following = told.following if told.following != LOOK else _look_at(name)
+            return replace(told, field=field, following=following)
+        case _:
+            return told
 
 
 def refusal(error: OrchestrationError, systems: Sequence[str] = ()) -> Refusal:
@@ -179,6 +218,8 @@ def refusal(error: OrchestrationError, systems: Sequence[str] = ()) -> Refusal:
             following = _look_at(error.orchestration_id, view="tasks")
         case IdempotencyConflictError():
             field = "key"
+            following = _look_at(error.orchestration_id)
+        case LeaseHeldError() | ControlPendingError():
             following = _look_at(error.orchestration_id)
         case NoFittingPlanError():
             # What the sentence gives as an example is in the call that follows.

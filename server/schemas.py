@@ -2,10 +2,10 @@
 
 May import: orchestration.{errors, models}, pydantic, stdlib.
 
-The tool list is read by a language model before every conversation, so its schemas are kept small: `slim` drops what
-pydantic writes for programs only. Arguments are taken as clients really send them: an object may come as its JSON
-text, a choice in any case, a number for a text and the other way round. What is null or an empty text counts as
-absent; that is seen to before the arguments come here.
+The tool list is read by a language model before every conversation, so its schemas are kept small (`published.py`).
+Arguments are taken as clients really send them: an object may come as its JSON text, a choice in any case, a number for
+a text and the other way round. What is null or an empty text counts as absent; that is seen to before the arguments
+come here.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ MAX_WAIT_SECONDS = 45
 """Clients commonly give a call 60 s; an answer must be back well before."""
 MAX_NESTING = 100
 """Lists and objects inside each other, in an argument; parsers of JSON give up at 200."""
+MAX_TARGETS = 100
+"""Tasks one control request may name."""
+MAX_OUTPUT_CHARS = 20_000
+"""Of an output, in one answer."""
 MAX_SEQ = 2**63 - 1
 """The largest number a journal could reach."""
 
@@ -61,6 +65,22 @@ def _thoughts(value: object) -> object:
     """Take a list, its JSON text, or one thought as it is."""
     is_one = isinstance(value, str) and not value.lstrip().startswith("[")
     return _from_json([value] if is_one else value)
+
+
+def _names(value: object) -> object:
+    """Take a list, its JSON text, or one name as it is."""
+    is_one = isinstance(value, str) and not value.lstrip().startswith("[")
+    return _from_json([value] if is_one else value)
+
+
+def _decision(value: object) -> object:
+    """Take a decision as its word alone, as an object, or as that one's JSON text."""
+    if isinstance(value, str):
+        value = _from_json(value) if value.lstrip().startswith("{") else {"decision": value}
+    if isinstance(value, dict):
+        _check(value)
+        return value
+    raise ValueError("expected 'retry', 'done' or 'failed', or an object with it as `decision`")
 
 
 def _check(value: object) -> None:
@@ -111,6 +131,16 @@ _TASK_SCHEMA: Mapping[str, Any] = {
     "required": ["task_id"],
 }
 
+
+class DecisionMade(BaseModel):
+    """A decision, with what the task delivered."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decision: Annotated[Literal["retry", "done", "failed"], BeforeValidator(_choice)]
+    output: Any = None
+
+
 Goal: TypeAlias = Annotated[str, Field(max_length=4000)]
 GivenGoal: TypeAlias = Annotated[str, Field(min_length=1, max_length=4000)]
 Name: TypeAlias = Annotated[
@@ -128,6 +158,27 @@ View: TypeAlias = Annotated[Literal["summary", "tasks", "events", "graph", "plan
 Scope: TypeAlias = Annotated[Literal["server", "orchestration"], BeforeValidator(_choice)]
 Action: TypeAlias = Annotated[Literal["start"], BeforeValidator(_choice)]
 WaitSeconds: TypeAlias = Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
+Control: TypeAlias = Annotated[
+    Literal["pause", "resume", "cancel", "retry", "decide"], BeforeValidator(_choice)
+]
+Part: TypeAlias = Annotated[
+    Literal["summary", "head", "tail", "search", "path", "range"], BeforeValidator(_choice)
+]
+TaskNames: TypeAlias = Annotated[
+    Annotated[list[Name], Field(max_length=MAX_TARGETS)] | None,
+    BeforeValidator(_names),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}, "description": "For retry and decide"}),
+]
+Decision: TypeAlias = Annotated[
+    DecisionMade | None,
+    BeforeValidator(_decision),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string"}, {"type": "object"}],
+            "description": 'For decide: "retry", "done", "failed", or {"decision": "done", "output": …}',
+        }
+    ),
+]
 Context: TypeAlias = Annotated[
     dict[str, Any] | None,
     BeforeValidator(_from_json),
@@ -255,6 +306,12 @@ class Standing(Answer):
     last_seq: int | None = None
     plan_id: str | None = None
     running: list[str] | None = None
+    waiting_for_decision: dict[str, str] | None = None
+    """What is known, by task."""
+    reason: str | None = None
+    """Why it is, or was, cancelled."""
+    missing_systems: list[str] | None = None
+    """What keeps an orchestration nobody drives from going on here."""
     errors: dict[str, str] | None = None
     outputs: list[TaskView] | None = None
     """Of the tasks nothing depends on, once the orchestration has ended."""
@@ -270,6 +327,8 @@ class OrchestrationView(BaseModel):
     progress_percentage: float
     orphaned: bool | None = None
     """True when nobody drives it although it is unfinished."""
+    waiting_for_decision: int | None = None
+    """How many tasks wait for a decision."""
 
 
 class EventView(BaseModel):
@@ -295,6 +354,43 @@ class StatusAnswer(Standing):
     """Pass it as `cursor` for what follows; absent at the end."""
 
 
+class Outcome(BaseModel):
+    """What became of a request for one target."""
+
+    target: str
+    """A task, or the orchestration itself."""
+    outcome: Literal["done", "pending", "refused"]
+    """`pending`: it is stored, and whoever drives has not carried it out yet."""
+    detail: str
+
+
+class ControlAnswer(Answer):
+    """Answer of `control_orchestration`."""
+
+    orchestration_id: str
+    action: str
+    outcomes: list[Outcome]
+    more_outcomes: int | None = None
+    state: str
+    """Of the orchestration, afterwards."""
+    counts: dict[str, int]
+    last_seq: int
+
+
+class OutputAnswer(Answer):
+    """Answer of `read_output`."""
+
+    reference: str
+    part: str
+    text: str
+    total: int
+    """Characters of the whole; of what stands at the path; with search, the lines that were found."""
+    offset: int | None = None
+    """Where the text begins: a character; with search, the number of its first line."""
+    next_offset: int | None = None
+    """Where what follows begins; absent at the end."""
+
+
 class MetricsAnswer(Answer):
     """Answer of `get_metrics`."""
 
@@ -302,54 +398,3 @@ class MetricsAnswer(Answer):
     orchestration_id: str | None = None
     window: str | None = None
     metrics: JsonObject
-
-
-# --- Schemas as they are published --------------------------------------------------------------------------------
-
-
-def slim(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an input schema without what costs a reader tokens and says nothing.
-
-    Titles go, and defaults that only mean "absent"; a choice between a type and null becomes the type, since null
-    arguments are taken as absent. Definitions are put where they are used.
-    """
-    definitions = schema.get("$defs", {})
-
-    def walk(node: Any) -> Any:
-        if isinstance(node, list):
-            return [walk(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        if "$ref" in node:
-            return walk(definitions[node["$ref"].removeprefix("#/$defs/")])
-        options = [option for option in node.get("anyOf", ()) if option != {"type": "null"}]
-        if len(options) == 1:
-            return walk({**{key: value for key, value in node.items() if key != "anyOf"}, **options[0]})
-        kept: dict[str, Any] = {}
-        for key, value in node.items():
-            if key in {"title", "$defs"} or (key == "default" and value in (None, "")):
-                continue
-            if key == "properties":
-                kept[key] = {name: walk(property_) for name, property_ in value.items()}
-            else:
-                kept[key] = value if key in {"enum", "const", "required", "default"} else walk(value)
-        return kept
-
-    return {**walk(dict(schema)), "additionalProperties": False}
-
-
-def outline(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an output schema as an outline: the fields and their types, records inside them without theirs.
-
-    What a field means is in the tool's description or in the documentation; a model needs neither to read an answer.
-    """
-    slimmed = slim(schema)
-    properties = {name: _kind(property_) for name, property_ in slimmed["properties"].items()}
-    return {"type": "object", "properties": properties, "required": slimmed["required"]}
-
-
-def _kind(schema: Mapping[str, Any]) -> dict[str, Any]:
-    kind = {key: schema[key] for key in ("type", "enum") if key in schema}
-    if "items" in schema:
-        kind["items"] = {"type": schema["items"]["type"]}
-    return kind

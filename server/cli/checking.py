@@ -1,4 +1,4 @@
-"""The commands that look after the installation: `systems` and `doctor`.
+"""The commands that look after the installation: `systems`, `doctor` and `backup`.
 
 May import: server.cli.*, config (late), orchestration (late), server.composition (late), stdlib.
 """
@@ -6,6 +6,7 @@ May import: server.cli.*, config (late), orchestration (late), server.compositio
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from server.cli.output import Output, clip
@@ -28,13 +29,25 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("--check", action="store_true", help="connect to each and list its tools")
 
-    commands.add(
+    parser = commands.add(
         "doctor",
         doctor,
         about="check the installation, the configuration, the database and the systems",
-        example="advanced-orchestration doctor",
-        details="Changes nothing. Exit code 1 when something needs attention.",
+        example="advanced-orchestration doctor\nadvanced-orchestration doctor --mend",
+        details="Without --mend it changes nothing. Exit code 1 when something needs attention.",
     )
+    parser.add_argument(
+        "--mend", action="store_true", help="put right in the database what can be without losing anything"
+    )
+
+    parser = commands.add(
+        "backup",
+        backup,
+        about="write a consistent copy of the database, while others go on using it",
+        example="advanced-orchestration backup nightly-2026-11-21.db",
+        details="The copy is a database of its own: --database takes it. A file that exists is never overwritten.",
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="the new file")
 
 
 def systems(args: argparse.Namespace, output: Output) -> int:
@@ -65,6 +78,19 @@ def doctor(args: argparse.Namespace, output: Output) -> int:
         if finding.fix:
             output.line(f"      Fix: {finding.fix}")
     return SUCCESS if is_well else FAILED
+
+
+def backup(args: argparse.Namespace, output: Output) -> int:
+    """Copy the database."""
+    from server.cli.condition import back_up
+
+    settings = load(args, output)
+    size = back_up(settings, args.file)
+    if output.is_json:
+        output.document({"database": str(settings.database), "backup": str(args.file), "bytes": size})
+    else:
+        output.line(f"{args.file}: a copy of {settings.database}, {size / 1024 / 1024:.1f} MiB.")
+    return SUCCESS
 
 
 def check_systems(settings: Settings) -> dict[str, dict[str, Any]]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestration.errors import AttemptError, OrchestrationError, ProblemsError
+from orchestration.errors import AttemptError, ControlPendingError, OrchestrationError, ProblemsError
 from server.cli.output import Output
-from server.cli.parser import BAD_INPUT, FAILED, UsageError
+from server.cli.parser import BAD_INPUT, FAILED, INTERRUPTED, UsageError
 
 
 def report(error: Exception, output: Output) -> int:
@@ -32,7 +32,7 @@ def report(error: Exception, output: Output) -> int:
         output.note(f"error: {_message(found)}")
     if isinstance(found, AttemptError) or not isinstance(found, OrchestrationError | UsageError):
         return FAILED
-    return BAD_INPUT
+    return INTERRUPTED if isinstance(found, ControlPendingError) else BAD_INPUT
 
 
 def meant(error: BaseException) -> BaseException:

@@ -10,9 +10,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from server.cli.output import Output, clip, counts, percent, seconds
+from server.cli.output import Output, clip, counts, seconds
 from server.cli.parser import SUCCESS, Commands, whole_number
 from server.cli.session import ask, hint, load
+from server.cli.standing import show_list, show_status
 
 if TYPE_CHECKING:
     from orchestration.engine.events import Recorded
@@ -104,7 +105,7 @@ def list_orchestrations(args: argparse.Namespace, output: Output) -> int:
     if output.is_json:
         output.document({"orchestrations": found})
     else:
-        _show_list(found, output, f"There are no orchestrations in {settings.database}.")
+        show_list(found, output, f"There are no orchestrations in {settings.database}.")
     return SUCCESS
 
 
@@ -120,7 +121,7 @@ def status(args: argparse.Namespace, output: Output) -> int:
     if output.is_json:
         output.document(found)
     else:
-        _show_status(args, found, output)
+        show_status(args, found, output)
     return SUCCESS
 
 
@@ -191,59 +192,10 @@ def _unfinished(args: argparse.Namespace, output: Output) -> int:
     if output.is_json:
         output.document({"orchestrations": found})
         return SUCCESS
-    _show_list(found, output, f"Nothing is unfinished. All there is: {hint(args, 'list')}")
+    show_list(found, output, f"Nothing is unfinished. All there is: {hint(args, 'list')}")
     if any(each["orphaned"] for each in found):
         output.line(f"What no process drives goes on with: {hint(args, 'resume', '--all')}")
     return SUCCESS
-
-
-def _show_list(found: list[dict[str, Any]], output: Output, empty: str) -> None:
-    output.table(
-        ("id", "state", "progress", "tasks", "created", "goal"),
-        [
-            (
-                each["orchestration_id"],
-                _state(each),
-                f"{each['progress_percentage']:.0f} %",
-                f"{each['total_tasks']:,}",
-                each["created_at"][:16].replace("T", " ") + "Z",
-                clip(each["goal"], 60),
-            )
-            for each in found
-        ],
-        empty,
-    )
-
-
-def _state(found: dict[str, Any]) -> str:
-    return f"{found['state']} (orphaned)" if found["orphaned"] else str(found["state"])
-
-
-def _show_status(args: argparse.Namespace, found: dict[str, Any], output: Output) -> None:
-    remaining = found["estimated_completion_time"]
-    running = found["current_running_tasks"]
-    output.fields(
-        {
-            "Orchestration": found["orchestration_id"],
-            "Goal": clip(found["goal"]) or None,
-            "State": _state(found) + (f", driven by {found['driven_by']}" if found["driven_by"] else ""),
-            "Progress": f"{found['progress_percentage']:.0f} % of {found['total_tasks']:,} tasks: "
-            + counts(found["counts"]),
-            "Running": clip(", ".join(running), 300) or None,
-            "Time": seconds(found["elapsed_seconds"])
-            + (f", about {seconds(remaining)} to go" if remaining else ""),
-            "Efficiency": percent(found["parallel_efficiency"]) or None,
-            "Mode": found["mode"],
-            "Plan": f"revision {found['revision']}" if found["revision"] > 1 else None,
-        }
-    )
-    for task_id, error in found["errors"].items():
-        output.line(f"  {task_id} failed ({error['code']}): {clip(error['message'], 300)}")
-    orchestration_id = found["orchestration_id"]
-    if found["orphaned"] or found["state"] == "paused":
-        output.line(f"Next: {hint(args, 'resume', orchestration_id)}")
-    else:
-        output.line(f"Next: {hint(args, 'status', orchestration_id, '--tasks')}")
 
 
 def _tasks(args: argparse.Namespace, output: Output) -> int:
@@ -311,7 +263,12 @@ def _details(document: dict[str, Any], shown: tuple[str, ...]) -> str:
         if name not in shown and value not in (None, "", [], {})
     }
     error = found.pop("error", None)
-    told = [f"{name}={value}" for name, value in found.items() if not isinstance(value, dict | list)]
+    told = []
+    for name, value in found.items():
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            told.append(f"{name}={','.join(value)}")
+        elif not isinstance(value, dict | list):
+            told.append(f"{name}={value}")
     if error is not None:
         told.append(f"{error['code']}: {error['message']}")
     return clip(" ".join(told), 100)

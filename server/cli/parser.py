@@ -22,7 +22,9 @@ Handler: TypeAlias = Callable[[argparse.Namespace, Output], int]
 """Carries a command out and returns its exit code."""
 
 SUCCESS, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
-"""Exit codes: done; the orchestration failed; bad usage or input; interrupted but resumable."""
+"""Exit codes: done; the orchestration failed; bad usage or input, or refused; interrupted but resumable, or asked and
+not carried out yet.
+"""
 
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 
@@ -33,7 +35,8 @@ examples:
   advanced-orchestration status
   advanced-orchestration serve
 
-exit codes: 0 success, 1 the orchestration failed, 2 bad usage or input, 3 interrupted but resumable
+exit codes: 0 success, 1 the orchestration failed, 2 bad usage or input, or refused, 3 interrupted but resumable,
+or a request that is stored and not carried out yet
 """
 
 
@@ -112,7 +115,7 @@ class Commands:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with every command."""
-    from server.cli import checking, looking, planning, running, serving
+    from server.cli import checking, controlling, looking, planning, running, serving
 
     parser = _Parser(
         prog=PROGRAM,
@@ -124,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="store_true", help="show the version and exit")
     commands = Commands(parser)
-    for family in (serving, running, planning, looking, checking):
+    for family in (serving, running, controlling, planning, looking, checking):
         family.register(commands)
     return parser
 
@@ -154,6 +157,11 @@ def text(what: str) -> Callable[[str], str]:
         return value
 
     return convert
+
+
+def readable(value: str) -> str:
+    """Return a text that can be stored: bytes that are no Unicode become escapes; an argument type."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -190,6 +198,17 @@ def add_context(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="a JSON object that conditions, playbooks and systems see",
     )
+
+
+def json_value(value: str) -> object:
+    """Return what a text says as JSON; an argument type."""
+    import json
+
+    try:
+        return json.loads(value, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        fix = """a text needs its own quotes: '"sent"'"""
+        raise argparse.ArgumentTypeError(f"is {value!r}; expected JSON ({error}); {fix}") from None
 
 
 def _json_object(value: str) -> dict[str, object]:

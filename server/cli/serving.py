@@ -19,8 +19,8 @@ def register(commands: Commands) -> None:
         serve,
         about="run the MCP server",
         example="advanced-orchestration serve\nadvanced-orchestration serve --transport http --port 8765",
-        details="Over stdio for a client that starts it; over Streamable HTTP for clients on this machine. It goes on\n"
-        "with what a process that is gone left unfinished.",
+        details="Over stdio for a client that starts it; over Streamable HTTP for clients on this machine. As long as\n"
+        "it runs, it goes on with what loses its driver, and lets go of what was kept long enough.",
     )
     parser.add_argument(
         "--transport", choices=("stdio", "http"), default="stdio", help="stdio is the default"

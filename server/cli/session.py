@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import sys
 from collections.abc import Awaitable, Callable
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, TypeVar
 
 from server.cli.output import Output
@@ -75,11 +77,22 @@ def ask(settings: Settings, question: Callable[[OrchestrationReader], Awaitable[
     return anyio.run(main)
 
 
-def drive(settings: Settings, work: Callable[[AdvancedTaskOrchestrator], Awaitable[T]]) -> T | None:
+def drive(
+    settings: Settings,
+    work: Callable[[AdvancedTaskOrchestrator], Awaitable[T]],
+    *,
+    has_systems: bool = True,
+) -> T | None:
     """Open the orchestrator, do `work` with it, and close it; SIGINT and SIGTERM end `work` in order.
 
     The orchestrator is closed as always: attempts are ended, leases given back, and everything that was
-    committed stays. A second signal ends the process at once, which is safe as well.
+    committed stays. A second signal ends the process at once, which is safe as well. What tasks print goes to stderr:
+    stdout is the command's own.
+
+    Args:
+        settings: What the orchestrator is made of.
+        work: What to do with it.
+        has_systems: Whether `work` may run something.
 
     Returns:
         What `work` does; None when it was interrupted.
@@ -96,13 +109,14 @@ def drive(settings: Settings, work: Callable[[AdvancedTaskOrchestrator], Awaitab
         scope = anyio.CancelScope()
         async with anyio.create_task_group() as watch:
             await watch.start(_cancel_on_signal, scope)
-            async with open_orchestrator(settings) as orchestrator:
+            async with open_orchestrator(settings, has_systems=has_systems) as orchestrator:
                 with scope:
                     result = await work(orchestrator)
             watch.cancel_scope.cancel()
         return result
 
-    return anyio.run(main)
+    with redirect_stdout(sys.stderr):
+        return anyio.run(main)
 
 
 async def _cancel_on_signal(scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]) -> None:

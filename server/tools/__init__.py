@@ -13,9 +13,11 @@ from mcp.server.mcpserver import MCPServer
 from mcp_types import ToolAnnotations
 
 from server.desk import Desk
+from server.tools.control import control_orchestration
 from server.tools.decompose import decompose_goal
 from server.tools.execute import execute_dag
 from server.tools.metrics import get_metrics
+from server.tools.output import read_output
 from server.tools.status import get_orchestration_status
 
 __all__ = ["register_tools"]
@@ -45,6 +47,16 @@ def register_tools(server: MCPServer[Desk]) -> None:
         ),
     )
     _add(server, get_orchestration_status, "Where things stand", _READS)
+    _add(
+        server,
+        control_orchestration,
+        "Pause, resume, cancel, retry, decide",
+        # A retry runs tasks again, and a cancel ends work: both may change anything, anywhere.
+        ToolAnnotations(
+            read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True
+        ),
+    )
+    _add(server, read_output, "Read an output", _READS)
     _add(server, get_metrics, "How things went", _READS)
 
 

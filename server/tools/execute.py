@@ -33,6 +33,9 @@ async def execute_dag(
     mode: Mode = None,
     action: Action = "start",  # noqa: ARG001  one value today; callers that send it keep working when there are more
     key: Annotated[Name, Field(description="Repeating a call with its key returns the first one's run")] = "",
+    reuse: Annotated[
+        Name, Field(description="An earlier orchestration_id: results of unchanged tasks are kept")
+    ] = "",
     wait_seconds: WaitSeconds = 0,
 ) -> Annotated[CallToolResult, Standing]:
     """Start one of: a stored plan (plan_id), a DAG of your own (dag), a goal. It runs in the background, in parallel, \
@@ -40,7 +43,8 @@ durably; the answer has the orchestration_id at once, or after up to wait_second
 
 Independent tasks run side by side. Modes: simple (one at a time), hierarchical (default), adaptive (priorities follow \
 measured durations; a failed task may get an alternative plan). A task that nothing configured here can run is \
-refused before anything starts. Send a key of your own: if the call is repeated, it starts only once."""
+refused before anything starts. Send a key of your own: if the call is repeated, it starts only once. After editing a \
+DAG, name the run before it in reuse: tasks whose upstream did not change are not run again."""
     orchestrator = desk(ctx).orchestrator
     sent = {"plan_id": plan_id or None, "dag": dag, "goal": goal or None}
     chosen = [name for name, value in sent.items() if value is not None]
@@ -54,7 +58,7 @@ refused before anything starts. Send a key of your own: if the call is repeated,
     began = anyio.current_time()
     # A request may be dropped at any await; once submitted, the orchestration must also be driven.
     with anyio.CancelScope(shield=True):
-        orchestration_id = await _submit(ctx, orchestrator, plan_id, dag, goal, mode, key)
+        orchestration_id = await _submit(ctx, orchestrator, plan_id, dag, goal, mode, key, reuse)
     left = max(0.0, MAX_WAIT_SECONDS - (anyio.current_time() - began))
     status = await wait_until_ended(ctx, orchestration_id, wait_seconds=min(wait_seconds, left))
     answer = Standing(message=sentence(status), next=next_calls(status))
@@ -72,10 +76,12 @@ async def _submit(
     goal: str,
     mode: str | None,
     key: str,
+    reuse: str,
 ) -> str:
     how: dict[str, Any] = {
         "mode": OrchestrationMode(mode) if mode else None,
         "key": key or None,
+        "reuse": reuse or None,
         "on_event": desk(ctx).updates.on_event,
     }
     if plan_id:

@@ -20,7 +20,10 @@ from server.uris import output_uri
 
 SHOWN_ERRORS = 5
 SHOWN_RUNNING = 10
+SHOWN_QUESTIONS = 3
 SHOWN_OUTPUTS = 3
+KNOWN = 400
+"""Characters of what is known of a task that waits for a decision."""
 SHOWN_DEPENDENCIES = 20
 """Of one task; the graph has all."""
 OUTPUT_PREVIEW = 600
@@ -41,6 +44,12 @@ def fill(answer: Standing, status: Mapping[str, Any]) -> None:
     answer.last_seq = status["last_seq"]
     answer.plan_id = status.get("plan_id") or None
     answer.running = list(status["current_running_tasks"][:SHOWN_RUNNING]) or None
+    answer.waiting_for_decision = {
+        task_id: clip(known, KNOWN)
+        for task_id, known in list(status["waiting_for_decision"].items())[:SHOWN_QUESTIONS]
+    } or None
+    answer.reason = clip(status["reason"]) or None
+    answer.missing_systems = [clip(each) for each in status["missing_systems"][:SHOWN_ERRORS]] or None
     answer.errors = {
         task_id: clip(f"{error['code']}: {error['message']}", 200)
         for task_id, error in list(status["errors"].items())[:SHOWN_ERRORS]
@@ -54,10 +63,14 @@ def sentence(status: Mapping[str, Any]) -> str:
     done = f"{counts.get('completed', 0):,} of {plural(total, 'task')} completed"
     extras = [
         f"{counts[key]:,} {key}"
-        for key in ("running", "failed", "skipped", "cancelled", "retrying", "replanning")
+        for key in ("running", "unknown", "failed", "skipped", "cancelled", "retrying", "replanning")
         if counts.get(key)
     ]
-    driven = " (no process drives it; resume it or start the server that can)" if status["orphaned"] else ""
+    driven = ""
+    if status["orphaned"]:
+        driven = " (no process drives it; resume it or start the server that can)"
+    elif silent := status["driver_silent_seconds"]:
+        driven = f" (its driver, {status['driven_by']}, has been silent for {seconds(silent)})"
     return f"{name} is {state}{driven}: {', '.join([done, *extras])}."
 
 
@@ -71,6 +84,20 @@ def standing_lines(answer: Standing) -> list[str]:
     lines = [" · ".join(pace), counts_line(answer.counts or {})]
     if answer.running:
         lines.append(f"running: {', '.join(answer.running)}")
+    if answer.reason:
+        lines.append(f"reason: {answer.reason}")
+    if answer.state in {OrchestrationStatus.FAILED, OrchestrationStatus.CANCELLED}:
+        # Not among the calls of `next`: who followed those would try for ever.
+        lines.append(
+            f"to run again what did not complete: {_control(answer.orchestration_id or '', 'retry')}"
+        )
+    if answer.waiting_for_decision:
+        lines += [
+            f"waits for a decision: {task_id}: {known}"
+            for task_id, known in answer.waiting_for_decision.items()
+        ]
+        lines.append("decide: done if it happened, retry if it did not, failed to give it up")
+    lines += [f"can't go on here: {text}" for text in answer.missing_systems or ()]
     lines += [f"error: {task_id}: {text}" for task_id, text in (answer.errors or {}).items()]
     lines += [f"warning: {warning}" for warning in answer.warnings or ()]
     name = answer.orchestration_id or ""
@@ -112,13 +139,33 @@ def next_calls(status: Mapping[str, Any]) -> list[Call]:
     """Return what makes sense after looking at an orchestration."""
     name = status["orchestration_id"]
     state = OrchestrationStatus(status["state"])
-    if not state.is_terminal:
-        if state is OrchestrationStatus.PAUSED or status["orphaned"]:
-            return [_status(name, view="tasks")]
-        return [_status(name, wait_seconds=NEXT_WAIT_SECONDS)]
     failed = next(iter(status["errors"]), None)
-    calls = [_status(name, task=failed)] if failed else []
-    return [*calls, Call(tool="get_metrics", arguments={"scope": "orchestration", "id": name})]
+    look = [_status(name, task=failed)] if failed else []
+    if not state.is_terminal:
+        return _unfinished_calls(name, status)
+    return [*look, Call(tool="get_metrics", arguments={"scope": "orchestration", "id": name})]
+
+
+def _unfinished_calls(name: str, status: Mapping[str, Any]) -> list[Call]:
+    """Return what makes sense while it has not ended; where somebody has to decide, both ways of it."""
+    if question := next(iter(status["waiting_for_decision"]), None):
+        return decision_calls(name, question)
+    if status["missing_systems"]:
+        return [_status(name, view="tasks")]
+    if status["orphaned"] or status["state"] == OrchestrationStatus.PAUSED:
+        return [_control(name, "resume"), _status(name, view="tasks")]
+    return [_status(name, wait_seconds=NEXT_WAIT_SECONDS)]
+
+
+def decision_calls(name: str, task_id: str) -> list[Call]:
+    """Return the two ways to decide about a task: which is right, only the caller can find out."""
+    return [_control(name, "decide", tasks=[task_id], value=value) for value in ("done", "retry")]
+
+
+def _control(name: str, action: str, **arguments: Json) -> Call:
+    return Call(
+        tool="control_orchestration", arguments={"orchestration_id": name, "action": action, **arguments}
+    )
 
 
 def _status(name: str, **arguments: Json) -> Call:
@@ -175,6 +222,7 @@ async def task_view(
     depends_on: Sequence[str] = (),
 ) -> TaskView:
     """Return where a task stands, with up to `limit` characters of its output."""
+    is_told = row.error is not None and row.note == row.error.message
     view = TaskView(
         task_id=row.task_id,
         status=row.status.value,
@@ -182,7 +230,7 @@ async def task_view(
         system=row.system if row.system != AUTO else None,
         duration_seconds=_rounded(row.duration_seconds) if row.attempt else None,
         error=clip(f"{row.error.code}: {row.error.message}") if row.error else None,
-        note=clip(row.note) if row.note else None,
+        note=clip(row.note) if row.note and not is_told else None,
         depends_on=list(depends_on[:SHOWN_DEPENDENCIES]) or None,
         more_depends_on=max(0, len(depends_on) - SHOWN_DEPENDENCIES) or None,
         output_bytes=row.output_bytes,

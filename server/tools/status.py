@@ -14,7 +14,7 @@ from orchestration.clock import to_iso
 from orchestration.engine.events import Recorded
 from orchestration.errors import InvalidArgumentError, TaskNotFoundError
 from orchestration.exports import to_mermaid
-from orchestration.models import AUTO, TERMINAL, OrchestrationStatus
+from orchestration.models import AUTO, TERMINAL, OrchestrationStatus, TaskStatus
 from orchestration.orchestrator import AdvancedTaskOrchestrator
 from orchestration.ports import TaskRow
 from server.answers import (
@@ -45,6 +45,7 @@ from server.schemas import (
 )
 from server.tools.standing import (
     after_line,
+    decision_calls,
     fill,
     final_outputs,
     next_calls,
@@ -59,6 +60,21 @@ from server.uris import LIST_URI, graph_uri, orchestration_uri
 UNFINISHED = [state for state in OrchestrationStatus if state not in TERMINAL]
 LATEST = 5
 """Ended orchestrations that are listed when nothing is unfinished."""
+_TOLD = (
+    *(
+        "system",
+        "because",
+        "delay_seconds",
+        "decision",
+        "by",
+        "source",
+        "task_ids",
+        "reason",
+        "note",
+        "outcome",
+    ),
+)
+"""What is told of an event, where it has it."""
 PAGE = 100
 """Entries read for one page; how many are shown depends on their size."""
 OUTPUT_PREVIEW = 2_500
@@ -76,8 +92,8 @@ async def get_orchestration_status(
     cursor: Annotated[Name, Field(description="next_cursor of the page before")] = "",
     wait_seconds: WaitSeconds = 0,
 ) -> Annotated[CallToolResult, StatusAnswer]:
-    """Say where an orchestration stands: state, counts per task status, what runs, errors, and the final outputs \
-once it has ended. Works for orchestrations of any process on this database, also after a restart.
+    """Say where an orchestration stands: state, counts per task status, what runs, what waits for a decision, errors, \
+and the final outputs once it has ended. Works for orchestrations of any process on this database, also after a restart.
 
 wait_seconds waits (up to 45) for the end; with since, only until something happened after that last_seq. Views: \
 summary; tasks (each task's status and dependencies, paged); events (the journal, paged, after since); graph \
@@ -139,6 +155,7 @@ async def _list(orchestrator: AdvancedTaskOrchestrator, cursor: str) -> CallTool
             state=status["state"],
             progress_percentage=round(status["progress_percentage"], 1),
             orphaned=status["orphaned"] or None,
+            waiting_for_decision=status["counts"].get("unknown"),
         )
         for status in found
     ]
@@ -163,11 +180,18 @@ async def _list(orchestrator: AdvancedTaskOrchestrator, cursor: str) -> CallTool
         ],
     )
     lines = [
-        f"- {view.orchestration_id}: {view.state}{' (nobody drives it)' if view.orphaned else ''}, "
-        f"{view.progress_percentage:g} %" + (f": {view.goal}" if view.goal else "")
+        f"- {view.orchestration_id}: {view.state}{_marks(view)}, {view.progress_percentage:g} %"
+        + (f": {view.goal}" if view.goal else "")
         for view in shown
     ]
     return tell(answer, lines, limit=SHORT, rest=LIST_URI)
+
+
+def _marks(view: OrchestrationView) -> str:
+    marks = ["nobody drives it"] if view.orphaned else []
+    if view.waiting_for_decision:
+        marks.append(f"{view.waiting_for_decision:,} to decide")
+    return f" ({', '.join(marks)})" if marks else ""
 
 
 def _again(**arguments: str | int) -> Call:
@@ -199,8 +223,10 @@ async def _one_task(
     if error and reason:
         view.error = f"{error.code}: {reason}"
     answer.tasks = [view]
-    answer.errors = answer.running = None
+    _list_alone(answer)
     _turn(answer, "tasks")
+    if rows[0].status is TaskStatus.UNKNOWN:
+        answer.next = decision_calls(orchestration_id, task_id)
     lines = [f"description: {clip(node.description)}"] if node and node.description else []
     lines.append(_task_line(view))
     if reason:
@@ -248,20 +274,27 @@ async def _tasks(
     return tell(answer, lines, limit=LONG, rest=orchestration_uri(orchestration_id))
 
 
+def _list_alone(answer: StatusAnswer) -> None:
+    """Leave out what the summary tells, so that there is room for a list."""
+    answer.errors = answer.running = answer.waiting_for_decision = answer.missing_systems = None
+
+
 def _page(answer: StatusAnswer, shown: list[TaskRow], view: str, *, has_more: bool) -> None:
-    answer.errors = answer.running = None
+    _list_alone(answer)
     if has_more and shown:
         answer.next_cursor = str(shown[-1].position + 1)
     _turn(answer, view)
 
 
 def _turn(answer: StatusAnswer, view: str) -> None:
-    """Say how to see the next page; at the end, only what is worth waiting for."""
+    """Say how to see the next page; at the end, only what is worth waiting for or has to be decided."""
     name = answer.orchestration_id or ""
     if answer.next_cursor:
         answer.next = [_again(orchestration_id=name, view=view, cursor=answer.next_cursor)]
     else:
-        answer.next = [call for call in answer.next if "wait_seconds" in call.arguments]
+        answer.next = [
+            call for call in answer.next if "wait_seconds" in call.arguments or "action" in call.arguments
+        ]
 
 
 def _task_line(view: TaskView) -> str:
@@ -282,7 +315,7 @@ async def _events(
     recorded = await orchestrator.load_events(orchestration_id, after_seq=after, limit=PAGE + 1)
     views = take([_event_view(event) for event in recorded[:PAGE]], json_size)
     answer.events = views
-    answer.errors = answer.running = None
+    _list_alone(answer)
     if len(views) < len(recorded) and views:
         answer.next_cursor = str(views[-1].seq)
     _turn(answer, "events")
@@ -305,11 +338,10 @@ def _event_view(recorded: Recorded) -> EventView:
     event = recorded.event
     error = getattr(event, "error", None)
     details = [f"{error.code}: {error.message}"] if error else []
-    for name in ("system", "because", "delay_seconds", "reason", "note", "outcome"):
+    for name in _TOLD:
         value = getattr(event, name, None)
-        if value not in (None, ""):
-            shown = f"{value:.3g}" if isinstance(value, float) else getattr(value, "value", value)
-            details.append(f"{name} {shown}")
+        if value not in (None, "", ()):
+            details.append(f"{name} {_told(value)}")
     return EventView(
         seq=recorded.seq,
         at=to_iso(recorded.at_us) or "",
@@ -318,6 +350,16 @@ def _event_view(recorded: Recorded) -> EventView:
         attempt=getattr(event, "attempt", None),
         detail=clip("; ".join(details), 200) if details else None,
     )
+
+
+def _told(value: object) -> str:
+    match value:
+        case float():
+            return f"{value:.3g}"
+        case tuple():
+            return clip(", ".join(map(str, value)), 120)
+        case _:
+            return str(getattr(value, "value", value))
 
 
 async def _graph(
@@ -330,6 +372,6 @@ async def _graph(
     while json_size("\n".join(kept)) > LIST_BUDGET * 5 // 4:  # quotes and escapes take twice their room
         kept = cut_lines(lines, sum(map(len, kept)) // 2, rest)
     answer.graph = "\n".join(kept)
-    answer.errors = answer.running = None
+    _list_alone(answer)
     _turn(answer, "graph")
     return tell(answer, kept, limit=LONG, rest=rest)

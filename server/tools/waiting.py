@@ -1,6 +1,6 @@
 """Waiting for an orchestration inside a tool call: bounded, with progress, and never in charge of it.
 
-May import: orchestration, server.desk, anyio, stdlib.
+May import: orchestration, server.{answers, desk, tools.standing}, anyio, stdlib.
 
 Whoever waits only reads. A client that goes away, or a time that is over, ends the waiting and nothing else.
 """
@@ -13,21 +13,45 @@ from typing import Any
 import anyio
 
 from orchestration.models import OrchestrationStatus
+from orchestration.orchestrator import AdvancedTaskOrchestrator
 from server.answers import clip
-from server.desk import DeskContext, desk
+from server.desk import Desk, DeskContext, desk
+from server.tools.standing import SMALL_DAG
 
 REST_SECONDS = 0.05
 """Between two looks: a run that settles thousands of tasks a second is not asked about each of them."""
 PROGRESS_SECONDS = 0.25
 """Between two progress notifications."""
+MOVING = frozenset({"ready", "running", "retrying", "replanning"})
+"""Statuses of tasks in which something happens without anybody's doing."""
+UNCLEAR = "`verify` could not say"
+"""Stands in what is known of a task whose `verify` was asked in vain."""
 HEARTBEAT_SECONDS = 5.0
 """The longest silence while nothing happens: some clients give up on a call they hear nothing of."""
 
 
-def is_at_rest(status: dict[str, Any]) -> bool:
-    """Whether waiting is of no use: it ended, a person paused it, or nobody drives it."""
+async def is_at_rest(desk: Desk, status: dict[str, Any]) -> bool:
+    """Whether waiting is of no use: it ended, somebody paused it, nobody will drive it, or a person has to decide."""
     state = OrchestrationStatus(status["state"])
-    return state.is_terminal or state is OrchestrationStatus.PAUSED or bool(status["orphaned"])
+    if state.is_terminal or state is OrchestrationStatus.PAUSED:
+        return True
+    if status["orphaned"]:
+        return not desk.keeps_house or bool(status["missing_systems"])
+    if MOVING & status["counts"].keys() or not status["waiting_for_decision"]:
+        return False
+    return not await _may_answer_itself(desk.orchestrator, status)
+
+
+async def _may_answer_itself(orchestrator: AdvancedTaskOrchestrator, status: dict[str, Any]) -> bool:
+    """Whether a task that waits for a decision has a `verify` that has not answered yet."""
+    if status["total_tasks"] > SMALL_DAG:
+        return False
+    dag = await orchestrator.load_dag(status["orchestration_id"])
+    return any(
+        dag.nodes[task_id].verify is not None and UNCLEAR not in known
+        for task_id, known in status["waiting_for_decision"].items()
+        if task_id in dag.nodes
+    )
 
 
 async def wait_until_ended(
@@ -41,15 +65,16 @@ async def wait_until_ended(
         wait_seconds: The longest wait.
         since: Return as soon as anything happened after this event, too.
     """
-    orchestrator = desk(ctx).orchestrator
+    here = desk(ctx)
+    orchestrator = here.orchestrator
     until = anyio.current_time() + wait_seconds
     status = await orchestrator.load_status(orchestration_id)
     if status["orphaned"]:  # this server may be about to go on with it
         with anyio.move_on_after(wait_seconds):
-            await desk(ctx).took_over.wait()
+            await here.took_over.wait()
         status = await orchestrator.load_status(orchestration_id)
     told_at, told = -PROGRESS_SECONDS, -1.0
-    while not is_at_rest(status) and not (since is not None and status["last_seq"] > since):
+    while not await is_at_rest(here, status) and not (since is not None and status["last_seq"] > since):
         now = anyio.current_time()
         if now >= until:
             break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from mcp import StdioServerParameters
 ROOT = Path(__file__).parents[2]
 
 CONFIGURATION = """\
+sequential_thinking: in-process
 systems:
   python:
     kind: function
@@ -26,6 +27,18 @@ systems:
       pid: "tests.acceptance.jobs:pid"
       note: "tests.acceptance.jobs:note"
       note_and_wait: "tests.acceptance.jobs:note_and_wait"
+  local:
+    kind: command
+    commands:
+      # A child in its process group, one that leaves group and session, and one that leaves its parent as well.
+      breed:
+        argv:
+          - sh
+          - -c
+          - 'sleep "$1" & setsid sleep "$1" & (setsid sleep "$1" &); touch "$2"; wait'
+          - breed
+          - "{seconds}"
+          - "{started}"
 """
 
 
@@ -34,15 +47,33 @@ class Place:
     """A folder with a configuration and a database, and what its tasks leave behind."""
 
     folder: Path
+    more: str = ""
+    """What the configuration says besides."""
 
     def __post_init__(self) -> None:
-        (self.folder / "config.yaml").write_text(CONFIGURATION, encoding="utf-8")
+        (self.folder / "config.yaml").write_text(CONFIGURATION + self.more, encoding="utf-8")
 
     @property
     def command(self) -> list[str]:
         """Return the command that serves over this place's database."""
+        return self.words("serve")
+
+    def words(self, *words: str) -> list[str]:
+        """Return a command line over this place's database."""
         options = ["--config", str(self.folder / "config.yaml"), "--database", str(self.folder / "o.db")]
-        return [sys.executable, "-m", "server", "serve", *options]
+        return [sys.executable, "-m", "server", *words, *options]
+
+    async def ask(self, *words: str) -> Any:
+        """Return what a command answers as JSON; its exit code must be 0."""
+        done = await anyio.run_process(self.words(*words, "--json"), cwd=ROOT, check=False)
+        assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+        return json.loads(done.stdout)
+
+    def write(self, dag: dict[str, Any]) -> str:
+        """Write a DAG into a file and return its path."""
+        path = self.folder / f"{dag['dag_id']}.json"
+        path.write_text(json.dumps(dag), encoding="utf-8")
+        return str(path)
 
     @property
     def stdio(self) -> StdioServerParameters:
@@ -79,12 +110,27 @@ class Place:
         """Let the second task end."""
         (self.folder / "go").touch()
 
-    async def wait_for_line(self, line: str) -> None:
-        """Wait until a task noted `line`."""
+    async def wait_for_line(self, line: str, times: int = 1) -> None:
+        """Wait until tasks noted `line` so often."""
         while True:
-            if (self.folder / "notes").exists() and line in self.lines():
+            if (self.folder / "notes").exists() and self.lines().count(line) >= times:
                 return
             await anyio.sleep(0.01)
+
+    async def wait_for_file(self, name: str) -> None:
+        """Wait until a file is there."""
+        while True:
+            if (self.folder / name).exists():
+                return
+            await anyio.sleep(0.01)
+
+    async def wait_for_status(self, orchestration_id: str, holds: Callable[[Any], bool]) -> Any:
+        """Return the status of an orchestration once something holds of it."""
+        while True:
+            found = await self.ask("status", orchestration_id)
+            if holds(found):
+                return found
+            await anyio.sleep(0.05)
 
 
 async def pid_of(client: Any) -> int:
@@ -103,6 +149,23 @@ async def wait_until_gone(pid: int) -> None:
         except ProcessLookupError:
             return
         await anyio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(place: Place, *words: str) -> AsyncIterator[anyio.abc.Process]:
+    """Run a command in a process that does not outlive the test."""
+    async with await anyio.open_process(place.words(*words), cwd=ROOT) as process:
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+
+async def text_on(stream: anyio.abc.ByteReceiveStream | None) -> str:
+    """Return what is still to be read on a stream of a process, up to its end."""
+    assert stream is not None
+    return "".join([part async for part in TextReceiveStream(stream)])
 
 
 @asynccontextmanager

@@ -74,7 +74,7 @@ async def call(target: Target, era: str, tool: str, **arguments: object) -> Any:
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 @pytest.mark.parametrize("transport", ["stdio", "http"])
 async def test_the_inspector_lists_the_tools_and_calls_each(place: Place, transport: str, era: str) -> None:
-    """Four tools, four calls, two resources; over both transports and in both eras."""
+    """Six tools, each called, two resources; over both transports and in both eras."""
     with anyio.fail_after(230):
         async with target_over(transport, place) as target:
             listed = await inspect(target, era, "tools/list", "--strict")
@@ -85,6 +85,12 @@ async def test_the_inspector_lists_the_tools_and_calls_each(place: Place, transp
             status = await call(
                 target, era, "get_orchestration_status", orchestration_id="inspected-1", view="tasks"
             )
+            text = await call(target, era, "read_output", reference="inspected-1/pid", part="head")
+            await call(target, era, "execute_dag", dag=place.interrupted_dag())
+            cancelled = await call(
+                *(target, era, "control_orchestration"), orchestration_id="interrupted-1", action="cancel"
+            )
+            place.let_go()
             metrics = await call(target, era, "get_metrics", scope="orchestration", id="inspected-1")
             output = await inspect(
                 target, era, "resources/read", "--uri", "orchestration://inspected-1/tasks/pid/output"
@@ -95,11 +101,15 @@ async def test_the_inspector_lists_the_tools_and_calls_each(place: Place, transp
         "decompose_goal",
         "execute_dag",
         "get_orchestration_status",
+        "control_orchestration",
+        "read_output",
         "get_metrics",
     ]
     assert planned["state"] == "planned"
     assert run["message"] == "inspected-1 is completed: 1 of 1 task completed."
     assert [task["status"] for task in status["tasks"]] == ["completed"]
+    assert text["text"].isdecimal()
+    assert [outcome["outcome"] for outcome in cancelled["outcomes"]] == ["done"]
     assert metrics["metrics"]["tasks_completed"] == 1
     assert output["contents"][0]["text"].isdecimal()
     assert [resource["uri"] for resource in resources["resources"]] == ["orchestration://list"]

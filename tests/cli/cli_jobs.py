@@ -32,6 +32,21 @@ def fail(message: str) -> None:
     raise TypeError(message)
 
 
+def fail_until(path: str) -> str:
+    """Fail for good until a file exists."""
+    if not Path(path).exists():
+        raise TypeError(f"{path} is not there")
+    return path
+
+
+def send(path: str, text: str) -> str:
+    """Append a line to a file; the connection breaks before the answer, unless `path`.fine exists."""
+    note(path, text)
+    if not Path(f"{path}.fine").exists():
+        raise ConnectionResetError("the line broke.")
+    return text
+
+
 def large(size: int) -> str:
     """Return a text of `size` characters."""
     return "x" * size

@@ -17,6 +17,8 @@ systems:
       note: "cli_jobs:note"
       wait_for: "cli_jobs:wait_for"
       fail: "cli_jobs:fail"
+      fail_until: "cli_jobs:fail_until"
+      send: "cli_jobs:send"
       large: "cli_jobs:large"
       noise: "cli_jobs:noise"
   local: {kind: command, commands: {say: {argv: [echo, "{text}"]}}}

@@ -12,7 +12,8 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,46 @@ class CommandLine:
         path = self.folder / name
         path.write_text(text, encoding="utf-8")
         return path
+
+
+INTERRUPTIBLE = """
+dag_id: halting
+tasks:
+  - task_id: before
+    system_preference: jobs
+    tool: note
+    arguments: {{path: "{folder}/log", text: before}}
+  - task_id: wait
+    depends_on: [before]
+    system_preference: jobs
+    tool: wait_for
+    arguments: {{path: "{folder}/go"}}
+  - task_id: after
+    depends_on: [wait]
+    system_preference: jobs
+    tool: note
+    arguments: {{path: "{folder}/log", text: after}}
+"""
+
+
+@contextmanager
+def running(cli: CommandLine, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a run of a DAG that waits in its middle, and hand it over once it does."""
+    cli.write("halting.yaml", INTERRUPTIBLE.format(folder=cli.folder))
+    with started(cli, "run", "halting.yaml", *words) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "wait" in line and ("started on jobs" in line or "TASK_EXECUTION_START" in line):
+                break
+        yield process
+
+
+@contextmanager
+def started(cli: CommandLine, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a command; it does not outlive the test."""
+    process = cli.start(*words)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=10)

@@ -7,48 +7,11 @@ import os
 import pty
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.cli.support import CommandLine
-
-INTERRUPTIBLE = """
-dag_id: halting
-tasks:
-  - task_id: before
-    system_preference: jobs
-    tool: note
-    arguments: {{path: "{folder}/log", text: before}}
-  - task_id: wait
-    depends_on: [before]
-    system_preference: jobs
-    tool: wait_for
-    arguments: {{path: "{folder}/go"}}
-  - task_id: after
-    depends_on: [wait]
-    system_preference: jobs
-    tool: note
-    arguments: {{path: "{folder}/log", text: after}}
-"""
-
-
-@contextmanager
-def running(cli: CommandLine, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a run of a DAG that waits in its middle, and hand it over once it does."""
-    cli.write("halting.yaml", INTERRUPTIBLE.format(folder=cli.folder))
-    process = cli.start("run", "halting.yaml", *words)
-    try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "wait" in line and ("started on jobs" in line or "TASK_EXECUTION_START" in line):
-                break
-        yield process
-    finally:
-        process.kill()
-        process.communicate(timeout=10)
+from tests.cli.support import INTERRUPTIBLE, CommandLine, running
 
 
 def test_run_ends_with_a_summary_and_the_next_step(cli: CommandLine) -> None:
@@ -200,6 +163,8 @@ def test_an_interrupted_run_says_how_to_go_on_and_exits_with_3(
     assert process.returncode == 3
     assert out == (
         "Interrupted; what is done stays done. To go on: advanced-orchestration resume halting-1\n"
+        "A running server (`serve`) on the same database may go on with it; to stop it for good: "
+        "advanced-orchestration pause halting-1 or advanced-orchestration cancel halting-1\n"
     )
     assert "halting-1  running (orphaned)  33 %" in unfinished.out
     assert resumed.code == 0
@@ -218,7 +183,9 @@ def test_an_interrupted_run_is_one_document_too(cli: CommandLine) -> None:
         "error": {
             "code": "interrupted",
             "message": "Interrupted; what is done stays done. "
-            "Fix: `advanced-orchestration resume halting-1` goes on.",
+            "Fix: `advanced-orchestration resume halting-1` goes on. "
+            "A running server (`serve`) on the same database may go on with it; to stop it for good: "
+            "advanced-orchestration pause halting-1 or advanced-orchestration cancel halting-1.",
         },
         "orchestration_ids": ["halting-1"],
         "resume_with": "advanced-orchestration resume halting-1",
@@ -397,6 +364,6 @@ def test_a_disk_that_fills_up_interrupts_and_loses_nothing(cli: CommandLine) -> 
     assert ended.returncode == 3
     assert "error: Database" in ended.stderr
     assert "Fix: check the disk (full, failing, unmounted, or a network drive?) and repeat." in ended.stderr
-    assert ended.stdout.endswith("To go on: advanced-orchestration resume many-1\n")
+    assert "To go on: advanced-orchestration resume many-1\n" in ended.stdout
     assert resumed.code == 0
     assert resumed.out.startswith("many-1 completed: 100 completed")

@@ -16,6 +16,10 @@ COMMANDS = (
     "serve",
     "run",
     "resume",
+    "pause",
+    "cancel",
+    "retry",
+    "decide",
     "decompose",
     "validate",
     "simulate",
@@ -26,7 +30,12 @@ COMMANDS = (
     "metrics",
     "systems",
     "doctor",
+    "backup",
 )
+
+
+MORE_WORDS = {"output": ("say",), "decide": ("say", "done")}
+"""What some commands need beside the id of an orchestration."""
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -157,13 +166,15 @@ def test_an_answer_that_can_not_be_written_is_an_error(cli: CommandLine, words: 
     assert ended.stderr.decode() == "error: the answer can't be written (No space left on device).\n"
 
 
-@pytest.mark.parametrize("command", ["status", "resume", "export", "output"])
+@pytest.mark.parametrize(
+    "command", ["status", "resume", "export", "output", "pause", "cancel", "retry", "decide"]
+)
 def test_an_id_that_is_no_unicode_is_an_unknown_one(cli: CommandLine, command: str) -> None:
     """An id of broken bytes is refused like any other that does not exist."""
     assert cli.inside("run", "diamond.yaml", "--json").code == 0
     broken = "caf\udce9"
 
-    answer = cli.inside(command, broken, *(("say",) if command == "output" else ()), "--json")
+    answer = cli.inside(command, broken, *MORE_WORDS.get(command, ()), "--json")
 
     assert answer.code == 2
     assert answer.document["error"]["code"] == "orchestration_not_found"

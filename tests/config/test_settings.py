@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from config import settings as settings_module
+from config.keys import GIVEN_VARIABLES
 from config.settings import PACKAGED_FILE, Settings, config_path, load_settings
 from config.systems_config import CommandSettings, FunctionSettings, McpSettings
 from orchestration.errors import ConfigurationError
 from orchestration.models import OrchestrationMode
-from orchestration.options import OrchestratorOptions
+from orchestration.options import OrchestratorOptions, RetentionOptions
+from orchestration.systems import command
 
 
 @pytest.fixture(autouse=True)
@@ -57,14 +59,15 @@ def test_the_packaged_file_names_every_option() -> None:
 
     from config.keys import KEYS
 
-    document = yaml.safe_load(PACKAGED_FILE.read_text(encoding="utf-8"))
+    text = PACKAGED_FILE.read_text(encoding="utf-8")
+    document = yaml.safe_load(text)
     missing = []
-    for path in KEYS:
-        value = document
-        for step in path:
-            value = value.get(step) if isinstance(value, dict) else None
-        if value is None and f"# {path[-1]}:" not in PACKAGED_FILE.read_text(encoding="utf-8"):
-            missing.append(path)
+    for *sections, name in KEYS:
+        section = document
+        for step in sections:
+            section = section.get(step, {})
+        if name not in section and f"# {name}:" not in text:
+            missing.append((*sections, name))
 
     assert missing == []
 
@@ -165,6 +168,52 @@ def test_a_time_limit_can_be_lifted(home: Path) -> None:
         load_settings(environ={"ADVANCED_ORCHESTRATION_TASK_TIMEOUT": "none"}).options.task_timeout_seconds
         is None
     )
+
+
+def test_how_long_things_live_is_read_from_the_file(home: Path) -> None:
+    """Leases, waits, retention and the time of a whole orchestration; `null` keeps for ever."""
+    config = written(
+        home,
+        """
+advanced_orchestration: {task_execution: {orchestration_timeout_seconds: 7200}}
+storage:
+  lease_seconds: 3
+  control_wait_seconds: 0
+  retention: {compact_after_seconds: 60, remove_after_seconds: null, keep_finished: 5}
+""",
+    )
+
+    options = load_settings(config).options
+
+    assert options.orchestration_timeout_seconds == 7200
+    assert (options.lease_seconds, options.control_wait_seconds) == (3, 0)
+    assert options.retention == RetentionOptions(
+        compact_after_seconds=60, remove_after_seconds=None, keep_finished=5
+    )
+
+
+def test_a_bad_retention_or_lease_is_told_like_any_mistake(home: Path) -> None:
+    """A lease that is too short, a negative age, a count that is none, a slip in a key."""
+    config = written(
+        home,
+        """
+storage:
+  lease_seconds: 0.1
+  control_wait_seconds: true
+  retention:
+    compact_after_seconds: -1
+    remove_after: 5
+    keep_finished: many
+""",
+    )
+
+    assert mistakes(config) == [
+        "my.yaml:3: storage.lease_seconds: is 0.1; expected at least 0.3.",
+        "my.yaml:4: storage.control_wait_seconds: is True; expected a number.",
+        "my.yaml:6: storage.retention.compact_after_seconds: is -1; expected at least 0.",
+        "my.yaml:7: storage.retention.remove_after: unknown key 'remove_after'. Fix: write 'remove_after_seconds'.",
+        "my.yaml:8: storage.retention.keep_finished: is 'many'; expected a whole number.",
+    ]
 
 
 def test_the_current_folder_is_never_looked_at(home: Path) -> None:
@@ -361,7 +410,7 @@ def test_an_odd_variable_is_mentioned_but_stops_nothing() -> None:
     found = load_settings(
         environ={
             "ADVANCED_ORCHESTRATION_TASK_TIMEOUTS": "3",
-            "ADVANCED_ORCHESTRATION_IDEMPOTENCY_KEY": "a:b:1",
+            **dict.fromkeys(GIVEN_VARIABLES, "a:b:1"),
         }
     )
 
@@ -371,6 +420,11 @@ def test_an_odd_variable_is_mentioned_but_stops_nothing() -> None:
             "Did you mean ADVANCED_ORCHESTRATION_TASK_TIMEOUT?"
         ),
     )
+
+
+def test_every_variable_a_command_is_given_is_known() -> None:
+    """A command may run this program again, which must not wonder about them."""
+    assert set(GIVEN_VARIABLES) == set(command.GIVEN_VARIABLES)
 
 
 def test_environment_variables_stand_in_values(home: Path) -> None:

@@ -128,7 +128,7 @@ def test_what_ran_is_listed_and_exported(results: dict[str, dict[str, Any]], hom
     assert ":::skipped" in text
 
 
-@pytest.mark.parametrize("name", [*NAMES, "effects"])
+@pytest.mark.parametrize("name", [*NAMES, "effects", "once"])
 def test_every_example_is_valid(name: str) -> None:
     """`validate` finds nothing wrong."""
     from orchestration import load_dag

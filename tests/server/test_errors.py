@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -17,6 +18,7 @@ from orchestration.errors import (
     IdempotencyConflictError,
     InvalidArgumentError,
     InvalidDagError,
+    LeaseHeldError,
     NoFittingPlanError,
     NotPossibleError,
     OrchestrationError,
@@ -107,6 +109,14 @@ from server.errors import check_arguments, refusal, resource_errors, tool_error,
                 "with the goal.\n"
                 "code: no_fitting_plan\n"
                 'next: decompose_goal({"goal": "Sing", "tasks": [{"task_id": "sing"}]})'
+            ),
+        ),
+        (
+            LeaseHeldError("n-1", "process 7 on here"),
+            (
+                "Orchestration 'n-1' is driven by process 7 on here. Fix: wait for it, or end that process.\n"
+                "code: lease_held\n"
+                'next: get_orchestration_status({"orchestration_id": "n-1"})'
             ),
         ),
         (
@@ -203,6 +213,43 @@ def test_what_nobody_expected_is_told_without_its_text() -> None:
         "code: internal_error\n"
         "next: get_orchestration_status({})"
     )
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "error", "field", "example"),
+    [
+        ("get_metrics", {"id": "x-1"}, OrchestrationNotFoundError("x-1"), "id", "nightly-report-7"),
+        ("execute_dag", {"reuse": "x-1"}, OrchestrationNotFoundError("x-1"), "reuse", "nightly-report-6"),
+        (
+            "read_output",
+            {"reference": "x-1/t"},
+            TaskNotFoundError("x-1", "t"),
+            "reference",
+            "nightly-report-7/extract",
+        ),
+        (
+            "control_orchestration",
+            {"orchestration_id": "x-1", "tasks": ["t"]},
+            TaskNotFoundError("x-1", "t"),
+            "tasks",
+            ["extract"],
+        ),
+        (
+            "control_orchestration",
+            {"orchestration_id": "x-1"},
+            NotPossibleError("Orchestration 'x-1'", "completed", "paused"),
+            "action",
+            "resume",
+        ),
+    ],
+)
+def test_the_field_is_an_argument_of_the_tool_that_was_called(
+    tool: str, arguments: dict[str, object], error: OrchestrationError, field: str, example: object
+) -> None:
+    """The same error is about another argument in another tool, and the example fits there."""
+    told = str(tool_error(tool, error, arguments=arguments))
+
+    assert f"\nfield: {field}\nexample: {json.dumps({field: example})}\n" in told
 
 
 def test_a_tools_own_words_are_passed_on() -> None:

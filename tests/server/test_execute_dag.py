@@ -277,7 +277,7 @@ async def test_progress_always_grows_even_while_nothing_happens(
         ),
         (
             {"dag": DIAMOND, "wait": 5},
-            "wait is 5; expected only plan_id, dag, goal, mode, action, key, wait_seconds",
+            "wait is 5; expected only plan_id, dag, goal, mode, action, key, reuse, wait_seconds",
         ),
         ({"goal": "Knit a scarf"}, "There is no plan for the goal 'Knit a scarf': no playbook is used"),
     ],
@@ -390,3 +390,26 @@ def _lent(orchestrator: AdvancedTaskOrchestrator) -> Any:
     from contextlib import nullcontext
 
     return nullcontext(orchestrator)
+
+
+async def test_results_of_an_earlier_run_are_used_where_nothing_changed(
+    connect: Connect, functions: Functions
+) -> None:
+    """What was edited runs, and what comes after it; the answer says how much was there already."""
+    tasks = [*DIAMOND["tasks"]]
+    tasks[2] = {**tasks[2], "arguments": {"a": "${one}", "b": 1000}}
+
+    async with connect() as client:
+        with anyio.fail_after(10):
+            await client.call_tool("execute_dag", {"dag": DIAMOND, "wait_seconds": 10})
+            functions.calls.clear()
+            result = await client.call_tool(
+                "execute_dag", {"dag": {**DIAMOND, "tasks": tasks}, "reuse": "diamond-1", "wait_seconds": 10}
+            )
+            page = await client.call_tool(
+                "get_orchestration_status", {"orchestration_id": "diamond-2", "view": "events"}
+            )
+
+    assert result.structured_content["outputs"][0]["output"] == 1012.0
+    assert functions.calls == ["add", "add"]
+    assert "result_reused left: because reuse; source diamond-1:left" in text_of(page)

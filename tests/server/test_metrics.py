@@ -72,6 +72,9 @@ class _LaterClock:
     def monotonic(self) -> float:
         return self._clock.monotonic()
 
+    def elapsed(self) -> float:
+        return self._clock.elapsed()
+
     async def sleep(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
 

@@ -214,7 +214,7 @@ async def test_what_was_taken_over_is_announced_too(functions: Functions, tmp_pa
         with anyio.fail_after(5):
             await functions.reached.wait()
     second = create_advanced_task_orchestrator(systems={"python": functions.system()}, state_manager=storage)
-    server = build_server(lambda: lend(second), takes_over=True)
+    server = build_server(lambda: lend(second), keeps_house=True)
 
     async with Client(server) as client:
         with anyio.fail_after(10):
