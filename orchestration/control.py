@@ -19,6 +19,7 @@ from orchestration.errors import (
     InvalidArgumentError,
     LeaseHeldError,
     NotPossibleError,
+    OrchestrationError,
     OrchestrationInterruptedError,
     OrchestrationNotFoundError,
     RefusedByDriverError,
@@ -26,7 +27,6 @@ from orchestration.errors import (
     UnroutableTaskError,
 )
 from orchestration.execution.coordinator import reopened_in
-from orchestration.execution.identity import is_gone
 from orchestration.execution.orphans import OrphanWatch
 from orchestration.execution.recovery import load_state
 from orchestration.execution.requests import Request, input_of
@@ -302,7 +302,9 @@ class OrchestrationController(OrchestrationDriver):
 
     def _is_driven_elsewhere(self, record: OrchestrationRecord) -> bool:
         holder = record.holder
-        return holder is not None and holder != self._world.identity and not is_gone(holder)
+        if holder is None or holder == self._world.identity:
+            return False
+        return not self._world.observer.is_over(holder, record.driver)
 
     async def _ask_driver(self, record: OrchestrationRecord, request: ControlRequest) -> ControlAnswer | None:
         """Store a request for the driver and return its answer; None when the driver has gone without one.
@@ -388,7 +390,9 @@ class OrchestrationController(OrchestrationDriver):
         return [live.record.orchestration_id for live in taken]
 
     async def take_over_orphans(
-        self, on_taken: Callable[[OrchestrationId], Awaitable[None] | None] | None = None
+        self,
+        on_taken: Callable[[OrchestrationId], Awaitable[None] | None] | None = None,
+        on_looked: Callable[[], None] | None = None,
     ) -> None:
         """Go on, until cancelled, with whatever loses its driver and can be run here. For a server, in a session.
 
@@ -396,6 +400,7 @@ class OrchestrationController(OrchestrationDriver):
 
         Args:
             on_taken: Told of each orchestration that was taken over.
+            on_looked: Called after every look, the first of them included.
         """
         async with self._open() as session:
             orphans = OrphanWatch(
@@ -407,22 +412,36 @@ class OrchestrationController(OrchestrationDriver):
             while True:
                 try:
                     found = await orphans.find()
-                    for record in found:
-                        if self._missing(record):
-                            orphans.rest(record)
-                            continue
-                        live = await self._try_to_take_over(session, record)
-                        if live is None:
-                            orphans.rest(record)
-                        elif on_taken is not None:
-                            answer = on_taken(record.orchestration_id)
-                            if answer is not None:
-                                await answer
-                    if found:
-                        orphans.forget()
                 except StorageError as exc:
                     log.warning("Can't look for orphans", operation="TAKEOVER_FAILED", reason=str(exc))
+                    found = []
+                for record in found:
+                    if not await self._adopt_orphan(session, record):
+                        orphans.rest(record)
+                    elif on_taken is not None:
+                        answer = on_taken(record.orchestration_id)
+                        if answer is not None:
+                            await answer
+                if found:
+                    orphans.forget()
+                if on_looked is not None:
+                    on_looked()
                 await self._clock.sleep(TICK_SECONDS)
+
+    async def _adopt_orphan(self, session: Session, record: OrchestrationRecord) -> bool:
+        """Go on with an orphan if it can be run here; a fault of one is no reason to leave the others."""
+        if self._missing(record):
+            return False
+        try:
+            return await self._try_to_take_over(session, record) is not None
+        except OrchestrationError as exc:
+            log.warning(
+                "Can't go on with an orchestration that lost its driver",
+                operation="TAKEOVER_FAILED",
+                orchestration_id=record.orchestration_id,
+                reason=str(exc),
+            )
+            return False
 
     async def _try_to_take_over(self, session: Session, record: OrchestrationRecord) -> Live | None:
         """Begin to drive an orchestration; None when another process was faster, or it can't be run here."""
@@ -455,7 +474,7 @@ def _request(
             raise InvalidArgumentError(field, value, "a text")
     return ControlRequest(
         action=action,
-        task_ids=tasks,
+        task_ids=tuple(as_unicode(task) for task in tasks),
         decision=decision,
         output=output,
         reason=bounded(as_unicode(reason)),

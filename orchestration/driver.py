@@ -181,6 +181,7 @@ class OrchestrationDriver(OrchestrationReader):
         planning_seconds: float = 0.0,
     ) -> None:
         """Keep an eye on an orchestration this object drives."""
+        record = replace(record, holder=self._world.identity, driver=None)  # it may have been read before
         live = self._live[record.orchestration_id] = Live(record, driven, warnings, plan, planning_seconds)
         driven.on_end = self._note_end
         if self._mirror is not None:

@@ -135,7 +135,7 @@ class Summary:
     """Estimate of the time still needed; None when nothing is known, 0 when ended."""
     cost: float = 0.0
     reason: str = ""
-    """Why it is, or was, cancelled, in the words of whoever asked, or that its time was over."""
+    """Why it is paused, or was cancelled, in the words of whoever asked, or that its time was over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,6 +172,7 @@ def result_document(
             "tasks_completed": state.counts.get(TaskStatus.COMPLETED, 0),
             "tasks_failed": state.counts.get(TaskStatus.FAILED, 0),
             "tasks_skipped": state.counts.get(TaskStatus.SKIPPED, 0),
+            "tasks_reused": sum(task.is_reused for task in state.tasks.values()),
             "attempts": state.attempts,
             "cost": state.cost,
         },

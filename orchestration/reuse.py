@@ -43,6 +43,7 @@ class Reused:
     """In order, after the first one of its journal."""
     outputs: tuple[ReusedOutput, ...] = ()
     notes: tuple[str, ...] = ()
+    """Why nothing is reused, where that is so."""
 
 
 async def load_earlier(storage: Storage, orchestration_id: OrchestrationId) -> Earlier:
@@ -83,7 +84,11 @@ async def reused_from(earlier: Earlier, state: State, needs: Needs, now_us: int)
     )
     decision = engine.handle(ReuseResults(orchestration_id=state.orchestration_id, results=results), now_us)
     completed = [task_id for task_id in sources if state.tasks[task_id].status is TaskStatus.COMPLETED]
-    note = f"Reused from {earlier.orchestration_id}: {len(completed):,} of {len(state.tasks):,} tasks."
+    notes = (
+        ()
+        if completed
+        else (f"Nothing of {earlier.orchestration_id} could be reused: every task has changed.",)
+    )
     return Reused(
         events=tuple(recorded.event for recorded in decision.events),
         outputs=tuple(
@@ -94,7 +99,7 @@ async def reused_from(earlier: Earlier, state: State, needs: Needs, now_us: int)
             )
             for task_id in completed
         ),
-        notes=(note,),
+        notes=notes,
     )
 
 

@@ -34,10 +34,10 @@ _LISTED = 20
 class Control(AttemptOutcomes):
     """Decides about requests."""
 
-    def _pause(self, state: State) -> None:
+    def _pause(self, state: State, reason: str) -> None:
         if state.status is not OrchestrationStatus.RUNNING:
             raise _not_possible(state, "paused", "Only running ones can.")
-        self._record(state, OrchestrationPaused())
+        self._record(state, OrchestrationPaused(reason=reason))
 
     def _resume(self, state: State) -> None:
         if state.status is not OrchestrationStatus.PAUSED:
@@ -57,8 +57,15 @@ class Control(AttemptOutcomes):
         )
         if waiting:
             self._record(state, TasksCancelled(task_ids=waiting))
-        for task_id in list(state.running):
-            self._stop(state, state.tasks[task_id], "cancelled")
+            for task_id in waiting:  # what was asked about it is of no interest any more
+                self._answered(state.orchestration_id, task_id)
+        if (
+            state.orchestration_id in self._dormant
+        ):  # nobody is left who could stop what the driver before ran
+            self._interrupt(state)
+        else:
+            for task_id in list(state.running):
+                self._stop(state, state.tasks[task_id], "cancelled")
         self._finish_if_settled(state)
 
     def _out_of_time(self, state: State) -> None:

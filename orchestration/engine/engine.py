@@ -76,7 +76,7 @@ class Engine(Control):
             case Heartbeat():
                 self._alive(item)
             case Pause():
-                self._pause(self._state(item.orchestration_id))
+                self._pause(self._state(item.orchestration_id), item.reason)
             case Resume():
                 self._resume(self._state(item.orchestration_id))
             case Cancel():

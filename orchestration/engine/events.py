@@ -249,6 +249,7 @@ class PlanRevised:
 class OrchestrationPaused:
     """Nothing more starts until it is resumed."""
 
+    reason: str = ""
     type: Literal["orchestration_paused"] = "orchestration_paused"
 
 

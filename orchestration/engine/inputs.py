@@ -87,6 +87,7 @@ class Pause:
     """Start nothing more; what runs may finish."""
 
     orchestration_id: OrchestrationId
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -164,11 +164,15 @@ def cut_off_error(task: TaskState) -> ErrorRecord:
     )
 
 
+def _as_sentence(text: str) -> str:
+    return text if text.rstrip().endswith((".", "!", "?", "…", ":")) else f"{text.rstrip()}."
+
+
 def open_error(error: ErrorRecord) -> ErrorRecord:
     """Return an error with the words that say what it leaves open."""
     return ErrorRecord(
         code=error.code,
-        message=f"{error.message} Whether its effect happened is not known.",
+        message=f"{_as_sentence(error.message)} Whether its effect happened is not known.",
         retryable=error.retryable,
         attempt=error.attempt,
         system=error.system,

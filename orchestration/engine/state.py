@@ -102,7 +102,8 @@ class State:
         self.attempts = 0
         self.work_us = 0
         self.cost = 0.0
-        self.cancel_reason = ""
+        self.reason = ""
+        """Why it is paused or cancelled."""
         self.timeout_seconds: float | None = None
         self.deadline_us: int | None = None
         """When its time is over; None for never."""
@@ -227,11 +228,13 @@ class State:
             case PlanRevised():
                 self._splice(event)
             case OrchestrationPaused():
+                self.reason = event.reason
                 self._move_self(OrchestrationStatus.PAUSED)
             case OrchestrationResumed():
+                self.reason = ""
                 self._move_self(OrchestrationStatus.RUNNING)
             case CancelRequested():
-                self.cancel_reason = event.reason
+                self.reason = event.reason
                 self.is_out_of_time = event.because == "timeout"
                 self._move_self(OrchestrationStatus.CANCELLING)
             case OrchestrationFinished():
@@ -285,7 +288,8 @@ class State:
     def _reopen(self, event: RetryRequested, now: int) -> None:
         """Make tasks pending again, in a new generation, and undecide the edges among them and to what still waits.
 
-        An edge from one of them to a task that ran is not touched: what was decided once, and acted upon, stands.
+        An edge from one of them to a task that ran is not touched: what was decided once, and acted upon, stands, until
+        that task is retried itself.
         """
         again = set(event.task_ids)
         undone = [
@@ -298,6 +302,14 @@ class State:
                 or self.tasks[edge.target].never_ran
                 or self.tasks[edge.target].status in _WAITING
             )
+        ]
+        undone += [
+            edge
+            for task_id in event.task_ids
+            for edge in self.tasks[task_id].incoming
+            if edge.delivers is not None
+            and edge.source not in again
+            and self.tasks[edge.source].status not in _OVER  # retried before, while this one ran
         ]
         for task_id in event.task_ids:
             task = self.tasks[task_id]
@@ -325,7 +337,7 @@ class State:
                 self._make_ready(task)
         if self.status.is_terminal:
             self.finished_at_us = None
-            self.cancel_reason = ""
+            self.reason = ""
             self.is_out_of_time = False
             self._set_deadline(now)
             self._move_self(OrchestrationStatus.RUNNING)

@@ -38,7 +38,14 @@ from orchestration.engine.effects import (
     StopAttempt,
 )
 from orchestration.engine.engine import Engine
-from orchestration.engine.events import AttemptSucceeded, Recorded, ResultReused, RetryRequested, TaskDecided
+from orchestration.engine.events import (
+    AttemptLeftOpen,
+    AttemptSucceeded,
+    Recorded,
+    ResultReused,
+    RetryRequested,
+    TaskDecided,
+)
 from orchestration.engine.inputs import (
     DeadlineReached,
     Input,
@@ -418,6 +425,8 @@ class ParallelCoordinator:
                 return
             for driven, commit in zip(touched, commits, strict=True):
                 events = driven.pending_events
+                if driven.is_critical:
+                    _tell_open(events)
                 driven.clear_pending()
                 driven.publish(events, commit.summary)
                 if self._is_detailed and log.is_enabled_for(logging.DEBUG):
@@ -492,6 +501,19 @@ class ParallelCoordinator:
     async def _alternative(self, state: State, effect: RequestAlternative) -> None:
         if self._find_alternative is not None:
             self.post(await self._find_alternative(state, effect))
+
+
+def _tell_open(events: list[Recorded]) -> None:
+    """Log the tasks that wait for a decision from now on: nothing else may tell whoever runs this."""
+    for recorded in events:
+        if isinstance(recorded.event, AttemptLeftOpen):
+            log.warning(
+                "Nobody knows how an attempt ended; its task waits for a decision",
+                operation="TASK_UNKNOWN",
+                orchestration_id=recorded.orchestration_id,
+                task_id=recorded.event.task_id,
+                reason=recorded.event.error.message,
+            )
 
 
 def reopened_in(events: list[Recorded]) -> tuple[TaskId, ...]:

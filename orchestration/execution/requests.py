@@ -29,7 +29,7 @@ def input_of(
     """
     match request.action:
         case ControlAction.PAUSE:
-            return Pause(orchestration_id=orchestration_id), None
+            return Pause(orchestration_id=orchestration_id, reason=request.reason), None
         case ControlAction.RESUME:
             return Resume(orchestration_id=orchestration_id), None
         case ControlAction.CANCEL:

@@ -35,7 +35,7 @@ def summary_of(state: State, scheduler: AdaptiveTaskScheduler) -> Summary:
         parallel_efficiency=measured.parallel_efficiency if measured else None,
         remaining_seconds=0.0 if has_ended else scheduler.remaining_seconds(state, state.last_at_us),
         cost=state.cost,
-        reason=state.cancel_reason,
+        reason=state.reason,
     )
 
 

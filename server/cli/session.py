@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from server.cli.output import Output
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from orchestration.reader import OrchestrationReader
 
 T = TypeVar("T")
+
+_TIDYING_SECONDS = 1.0
+"""Longest wait, at a command's end, for housekeeping."""
 
 
 def load(args: argparse.Namespace, output: Output, *, has_progress: bool = False) -> Settings:
@@ -112,11 +115,27 @@ def drive(
             async with open_orchestrator(settings, has_systems=has_systems) as orchestrator:
                 with scope:
                     result = await work(orchestrator)
+                    await _let_go(orchestrator)
             watch.cancel_scope.cancel()
         return result
 
     with redirect_stdout(sys.stderr):
         return anyio.run(main)
+
+
+async def _let_go(orchestrator: AdvancedTaskOrchestrator) -> None:
+    """Let go of what was kept long enough: who never runs a server would keep it for ever.
+
+    For a moment only; the next command goes on.
+    """
+    import anyio
+
+    from orchestration.clock import SystemClock
+    from orchestration.errors import StorageError
+    from orchestration.housekeeping import let_go
+
+    with anyio.move_on_after(_TIDYING_SECONDS), suppress(StorageError):
+        await let_go(orchestrator.storage, orchestrator.options.retention, SystemClock())
 
 
 async def _cancel_on_signal(scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]) -> None:

@@ -126,7 +126,7 @@ async def test_what_must_not_be_repeated_is_not_cached(make: Make) -> None:
 
 
 async def test_an_edited_dag_runs_only_what_changed_and_what_depends_on_it(make: Make) -> None:
-    """The rest is completed by the earlier outputs; the warnings say how much."""
+    """The rest is completed by the earlier outputs; the result says how many."""
     counting = Counting()
     orchestrator = make(counting.functions(), state_manager=MemoryStorage())
     await orchestrator.execute_dag(sums())
@@ -138,7 +138,7 @@ async def test_an_edited_dag_runs_only_what_changed_and_what_depends_on_it(make:
     assert result["results"] == {"x": 1, "y": 20, "xy": 21, "z": 121}
     assert counting.calls == ["one(20)", "add(1,20)", "add(21,100)"]
     assert (rows["x"].attempt, rows["x"].note) == (0, "reused: the output of sums-1:x")
-    assert result["warnings"] == ["Reused from sums-1: 1 of 4 tasks."]
+    assert (result["performance_metrics"]["tasks_reused"], result["warnings"]) == (1, [])
 
 
 async def test_a_failed_run_is_gone_on_with_by_reusing_it(make: Make) -> None:
@@ -228,6 +228,17 @@ async def test_what_shapes_only_how_a_task_runs_may_differ(make: Make) -> None:
     await orchestrator.execute_dag(edited, reuse="sums-1")
 
     assert counting.calls == []
+
+
+async def test_a_dag_of_which_nothing_is_the_same_says_that_nothing_was_reused(make: Make) -> None:
+    """The wish could not be met, so it is a warning."""
+    counting = Counting()
+    orchestrator = make(counting.functions(), state_manager=MemoryStorage())
+    await orchestrator.execute_dag(sums())
+
+    result = await orchestrator.execute_dag(sums(5, 6), reuse="sums-1")
+
+    assert result["warnings"] == ["Nothing of sums-1 could be reused: every task has changed."]
 
 
 async def test_reusing_what_is_not_there_is_refused(make: Make) -> None:

@@ -203,7 +203,7 @@ async def test_a_task_that_waits_for_a_decision_is_told_with_the_calls_that_deci
 
     assert status.structured_content["counts"] == {"unknown": 1}
     assert status.structured_content["waiting_for_decision"] == {
-        "bill": "the line broke Whether its effect happened is not known."
+        "bill": "the line broke. Whether its effect happened is not known."
     }
     assert status.structured_content["next"] == one.structured_content["next"]
     assert status.structured_content["next"] == [

@@ -139,7 +139,7 @@ def test_a_cancelled_orchestration_goes_on_with_everything_that_was_cancelled() 
     bench.run_out()
 
     assert bench.history() == ["a#1", "b#1", "b#2", "c#1"]
-    assert bench.state.cancel_reason == ""
+    assert bench.state.reason == ""
     assert bench.outcome is OrchestrationStatus.COMPLETED
 
 

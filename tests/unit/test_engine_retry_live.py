@@ -67,3 +67,20 @@ def test_a_retried_task_keeps_its_rank() -> None:
     bench.succeed("b")
 
     assert bench.running == ["a"]
+
+
+def test_a_retried_task_waits_for_an_upstream_that_was_retried_before_it() -> None:
+    """While it ran, what the upstream had come to stood for it; now both begin anew."""
+    bench = Bench(graph("a b", "a b?"))
+    bench.start()
+    bench.fail("a")
+    bench.retry("a")
+    bench.fail("b")
+    assert bench.running == ["a"]
+
+    bench.retry("b")
+    assert bench.statuses() == {"a": "running", "b": "pending"}
+    bench.succeed("a")
+
+    assert bench.running == ["b"]
+    assert [edge.delivers for edge in bench.task("b").incoming] == [True]

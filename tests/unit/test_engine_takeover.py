@@ -195,7 +195,7 @@ def test_a_cancelling_orchestration_ends_when_it_is_taken_over() -> None:
         ("a", "b")
     ]
     assert bench.outcome is OrchestrationStatus.CANCELLED
-    assert bench.state.cancel_reason == "enough"
+    assert bench.state.reason == "enough"
 
 
 def test_back_offs_are_armed_again() -> None:

@@ -380,7 +380,7 @@ def test_an_orchestration_that_runs_out_of_its_time_is_cancelled_and_ends_failed
 
     assert bench.statuses() == {"a": "cancelled", "b": "cancelled", "c": "completed"}
     assert (meanwhile, bench.outcome) == (OrchestrationStatus.CANCELLING, OrchestrationStatus.FAILED)
-    assert bench.state.cancel_reason == "It ran out of its 60 s."
+    assert bench.state.reason == "It ran out of its 60 s."
 
 
 def test_an_orchestrations_time_goes_on_while_nobody_drives_it() -> None:
