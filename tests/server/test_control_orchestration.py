@@ -219,7 +219,7 @@ async def test_a_task_that_waits_for_a_decision_is_told_with_the_calls_that_deci
         for value in ("done", "retry")
     ]
     assert text_of(status).splitlines()[3:5] == [
-        "waits for a decision: bill: the line broke Whether its effect happened is not known.",
+        "waits for a decision: bill: the line broke. Whether its effect happened is not known.",
         "decide: done if it happened, retry if it did not, failed to give it up",
     ]
     assert "- letters-1: running (1 to decide), 0 %" in text_of(listed)
