@@ -1,4 +1,4 @@
-"""What people and agents ask of orchestrations that exist; and going on with those that lost their driver.
+"""What people and agents ask of orchestrations that exist: pause, resume, cancel, retry, decide.
 
 May import: orchestration.* but for planners, submission and the façade, anyio, stdlib.
 
@@ -9,9 +9,9 @@ lease that is given back at once unless the request is to go on.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
-from orchestration.driver import Live, OrchestrationDriver
+from orchestration.driver import OrchestrationDriver
 from orchestration.engine.events import Recorded
 from orchestration.engine.inputs import DecisionKind, Interrupt
 from orchestration.errors import (
@@ -19,15 +19,12 @@ from orchestration.errors import (
     InvalidArgumentError,
     LeaseHeldError,
     NotPossibleError,
-    OrchestrationError,
     OrchestrationInterruptedError,
     OrchestrationNotFoundError,
     RefusedByDriverError,
-    StorageError,
-    UnroutableTaskError,
+    StaleFencingTokenError,
 )
 from orchestration.execution.coordinator import reopened_in
-from orchestration.execution.orphans import OrphanWatch
 from orchestration.execution.recovery import load_state
 from orchestration.execution.requests import Request, input_of
 from orchestration.execution.session import Session
@@ -52,7 +49,7 @@ _TRIES = 5
 _ANSWER_SECONDS = 0.05
 """Between two looks whether a request was answered."""
 
-_DRIVER_SECONDS = 1.0
+DRIVER_SECONDS = 1.0
 """Between two looks whether the driver a request waits for is still there."""
 
 _HERE = 0
@@ -233,7 +230,7 @@ class OrchestrationController(OrchestrationDriver):
         while (live := self._live.get(orchestration_id)) is not None:
             try:
                 return await self._coordinating(live).request(item, output)
-            except (OrchestrationNotFoundError, OrchestrationInterruptedError):
+            except (OrchestrationNotFoundError, OrchestrationInterruptedError, StaleFencingTokenError):
                 if self._live.get(orchestration_id) is live:
                     raise
                 continue  # it ended, or was let go, while the request was on its way
@@ -262,6 +259,7 @@ class OrchestrationController(OrchestrationDriver):
                     driven = coordinator.adopt(lease, state)
                     try:
                         await session.watch.carry_out_stored(driven)
+                        _refuse_ended(identifier, driven.state.status, request.action)  # that was its end
                         events = await self._put(session, request, state.status, item, output)
                     except BaseException:
                         coordinator.let_go(identifier)
@@ -304,7 +302,7 @@ class OrchestrationController(OrchestrationDriver):
         holder = record.holder
         if holder is None or holder == self._world.identity:
             return False
-        return not self._world.observer.is_over(holder, record.driver)
+        return not self._world.observer.is_over(holder, record.driver, record.orchestration_id, record.token)
 
     async def _ask_driver(self, record: OrchestrationRecord, request: ControlRequest) -> ControlAnswer | None:
         """Store a request for the driver and return its answer; None when the driver has gone without one.
@@ -317,9 +315,9 @@ class OrchestrationController(OrchestrationDriver):
         identifier = record.orchestration_id
         holder = str(record.holder)
         is_going_on = record.summary.state is not OrchestrationStatus.PAUSED
+        if await self._is_silent(record):
+            return None
         if request.action is ControlAction.RESUME and is_going_on:
-            if await self._is_silent(record):
-                return None
             raise LeaseHeldError(identifier, holder)
         if not self.storage.is_durable:  # another orchestrator on the same memory does not look for requests
             raise LeaseHeldError(identifier, holder)
@@ -334,7 +332,7 @@ class OrchestrationController(OrchestrationDriver):
                 if not answer.is_done:
                     raise RefusedByDriverError(answer.code, answer.message)
                 return answer
-            if waited - looked >= _DRIVER_SECONDS:
+            if waited - looked >= DRIVER_SECONDS:
                 looked = waited
                 present = await self.storage.load_orchestration(identifier)
                 has_left = is_orphaned(present) or present.summary.state.is_terminal
@@ -350,114 +348,15 @@ class OrchestrationController(OrchestrationDriver):
         age_seconds = (self._clock.now_us() - view.beat_at_us) / 1_000_000
         if age_seconds < view.lease_seconds:
             return False
-        until = self._clock.monotonic() + view.lease_seconds + _DRIVER_SECONDS
+        until = self._clock.monotonic() + view.lease_seconds + DRIVER_SECONDS
         while self._clock.monotonic() < until:
             present = await self.storage.load_orchestration(record.orchestration_id)
-            if present.holder is None or self._world.observer.is_over(present.holder, present.driver):
+            if not self._is_driven_elsewhere(present):
                 return True
             if present.driver is None or present.driver.beats != view.beats:
                 return False
             await self._clock.sleep(TICK_SECONDS)
         return False
-
-    # What was left behind
-
-    async def resume_all(self) -> list[OrchestrationId]:
-        """Take over every orchestration that lost its driver; paused ones stay paused.
-
-        Without `async with`, returns when all have ended.
-
-        Returns:
-            Their ids. What could not be taken over (a system is missing) is left; its status says why.
-        """
-        taken: list[Live] = []
-        async with self._open() as session:
-            for record in await self.storage.list_unfinished():
-                is_paused = record.summary.state is OrchestrationStatus.PAUSED
-                # A lease of this very object may have outlived a storage fault that made it let go.
-                is_free = is_orphaned(record) or record.holder == self._world.identity
-                if is_paused or record.orchestration_id in self._live or not is_free:
-                    continue
-                live = await self._try_to_take_over(session, record)
-                if live is not None:
-                    taken.append(live)
-            if session is not self._session:
-                for live in taken:
-                    await live.driven.finished.wait()
-                for live in taken:
-                    if live.driven.failure is not None:
-                        raise live.driven.failure
-        return [live.record.orchestration_id for live in taken]
-
-    async def take_over_orphans(
-        self,
-        on_taken: Callable[[OrchestrationId], Awaitable[None] | None] | None = None,
-        on_looked: Callable[[], None] | None = None,
-    ) -> None:
-        """Go on, until cancelled, with whatever loses its driver and can be run here. For a server, in a session.
-
-        At once where the driver was a process of this host that is gone, else when its lease has run out.
-
-        Args:
-            on_taken: Told of each orchestration that was taken over.
-            on_looked: Called after every look, the first of them included.
-        """
-        async with self._open() as session:
-            orphans = OrphanWatch(
-                self.storage,
-                self._world.observer,
-                self._clock,
-                lambda record: record.orchestration_id in self._live,
-            )
-            while True:
-                try:
-                    found = await orphans.find()
-                except StorageError as exc:
-                    log.warning("Can't look for orphans", operation="TAKEOVER_FAILED", reason=str(exc))
-                    found = []
-                for record in found:
-                    if not await self._adopt_orphan(session, record):
-                        orphans.rest(record)
-                    elif on_taken is not None:
-                        answer = on_taken(record.orchestration_id)
-                        if answer is not None:
-                            await answer
-                if found:
-                    orphans.forget()
-                if on_looked is not None:
-                    on_looked()
-                await self._clock.sleep(TICK_SECONDS)
-
-    async def _adopt_orphan(self, session: Session, record: OrchestrationRecord) -> bool:
-        """Go on with an orphan if it can be run here; a fault of one is no reason to leave the others."""
-        if self._missing(record):
-            return False
-        try:
-            return await self._try_to_take_over(session, record) is not None
-        except OrchestrationError as exc:
-            log.warning(
-                "Can't go on with an orchestration that lost its driver",
-                operation="TAKEOVER_FAILED",
-                orchestration_id=record.orchestration_id,
-                reason=str(exc),
-            )
-            return False
-
-    async def _try_to_take_over(self, session: Session, record: OrchestrationRecord) -> Live | None:
-        """Begin to drive an orchestration; None when another process was faster, or it can't be run here."""
-        try:
-            live, is_new = await self._take_over(session, record)
-        except (LeaseHeldError, UnroutableTaskError, NotPossibleError):
-            return None
-        if not is_new:
-            return None
-        log.info(
-            "Goes on with an orchestration that lost its driver",
-            operation="TAKEOVER",
-            orchestration_id=record.orchestration_id,
-            before=str(record.holder) if record.holder is not None else None,
-        )
-        return live
 
 
 def _request(

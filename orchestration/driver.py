@@ -32,7 +32,7 @@ from orchestration.errors import (
 )
 from orchestration.execution.coordinator import ParallelCoordinator
 from orchestration.execution.driven import Driven, enclosing_goals
-from orchestration.execution.identity import is_on_this_host
+from orchestration.execution.identity import is_gone, is_on_this_host
 from orchestration.execution.process_sample import sample_process
 from orchestration.execution.recovery import load_state
 from orchestration.execution.session import Session, World
@@ -324,7 +324,11 @@ class OrchestrationDriver(OrchestrationReader):
                 driven = session.coordinator.adopt(lease, state)
                 self._watch(session, record, driven, [])
                 live = self._live[identifier]
-                await session.watch.carry_out_stored(driven)
+                try:
+                    await session.watch.carry_out_stored(driven)
+                except BaseException:
+                    session.coordinator.let_go(identifier)
+                    raise
                 if not driven.finished.is_set():
                     session.coordinator.begin(driven)
             return live, True
@@ -339,7 +343,8 @@ class OrchestrationDriver(OrchestrationReader):
         over: list[DriverIdentity] = []
 
         def is_over(holder: DriverIdentity, view: DriverView | None) -> bool:
-            if not self._world.observer.is_over(holder, view):
+            identifier, token = record.orchestration_id, record.token
+            if not self._world.observer.is_over(holder, view, identifier, token):
                 return False
             over.append(holder)
             return True
@@ -356,12 +361,12 @@ class OrchestrationDriver(OrchestrationReader):
             raise
 
     async def _clear_up_after(self, holder: DriverIdentity) -> None:
-        """End what a driver of this host that is gone, or was suspended past its lease, has left running."""
+        """End what a driver of this host that is gone has left running; one that was only suspended ends its own."""
         world = self._world
         if holder.instance in world.cleared:
             return
         world.cleared.add(holder.instance)
-        if is_on_this_host(holder):
+        if is_gone(holder) and is_on_this_host(holder):
             ended = await end_leftovers(holder.instance)
             if ended:
                 log.info(

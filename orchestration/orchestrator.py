@@ -12,7 +12,6 @@ from typing import Any
 import anyio
 
 from orchestration.clock import Clock
-from orchestration.control import OrchestrationController
 from orchestration.dag import TaskDAG
 from orchestration.errors import (
     InvalidArgumentError,
@@ -36,9 +35,10 @@ from orchestration.reuse import load_earlier
 from orchestration.submission import Submission, plain_context, prepare
 from orchestration.systems.registry import SystemRegistry
 from orchestration.systems.router import route
+from orchestration.takeover import OrchestrationKeeper
 
 
-class AdvancedTaskOrchestrator(OrchestrationController):
+class AdvancedTaskOrchestrator(OrchestrationKeeper):
     """Turns goals into DAGs of tasks and sees them through. Make one with `create_advanced_task_orchestrator`.
 
     One object belongs to one event loop at a time.

@@ -37,6 +37,8 @@ class DriverIdentity:
     """When the process started, in the machine's own ticks since boot; 0 where the platform does not tell."""
     instance: str
     """Tells several drivers of one process apart."""
+    pid_namespace: str = ""
+    """In which `pid` means something: a sandbox may have one of its own. Empty where the platform has none."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -207,6 +209,8 @@ class CachedResult:
     sha256: str
     source: str
     """Whose output it is: `orchestration:task`."""
+    stored_at_us: int
+    """When it was stored; a task may want a younger one than whoever stored it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ estimates, limits, retries) may differ.
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from dataclasses import dataclass
 
 from orchestration.engine.engine import Engine
@@ -56,19 +57,22 @@ async def load_earlier(storage: Storage, orchestration_id: OrchestrationId) -> E
     return Earlier(orchestration_id, await load_state(storage, orchestration_id), record.needs, storage)
 
 
-async def reused_from(earlier: Earlier, state: State, needs: Needs, now_us: int) -> Reused:
+async def reused_from(
+    earlier: Earlier, state: State, needs: Needs, seen_whole: Container[str], now_us: int
+) -> Reused:
     """Return what of an earlier orchestration a new one may use; it is applied to the new one's state.
 
     Args:
         earlier: The earlier one.
         state: The new one, freshly submitted.
         needs: The declarations the new one goes by.
+        seen_whole: Systems that see more of a task than its tool, arguments, inputs and context.
         now_us: Wall time in microseconds since the epoch.
     """
     if earlier.state.context != state.context:
         note = f"Nothing of {earlier.orchestration_id} is reused: its context was another one."
         return Reused(notes=(note,))
-    sources = _sources(earlier, state, needs)
+    sources = _sources(earlier, state, needs, seen_whole)
     values = await _values(earlier, state, sources)
     engine = Engine()
     engine.adopt(state)
@@ -78,6 +82,10 @@ async def reused_from(earlier: Earlier, state: State, needs: Needs, now_us: int)
             output=source.output,
             value=values.get(task_id),
             source=f"{earlier.orchestration_id}:{source.node.task_id}",
+            deliveries=tuple(
+                (edge.edge.source_task_id, bool(edge.delivers))
+                for edge in earlier.state.tasks[task_id].incoming
+            ),
         )
         for task_id, source in sources.items()
         if source.output is not None
@@ -103,13 +111,17 @@ async def reused_from(earlier: Earlier, state: State, needs: Needs, now_us: int)
     )
 
 
-def _sources(earlier: Earlier, state: State, needs: Needs) -> dict[TaskId, TaskState]:
+def _sources(
+    earlier: Earlier, state: State, needs: Needs, seen_whole: Container[str]
+) -> dict[TaskId, TaskState]:
     """Return, for each reusable task, the one whose output it takes; upstream first."""
     found: dict[TaskId, TaskState] = {}
     for task_id in state.dag.topological_sort():
         task = state.tasks[task_id]
         before = earlier.state.tasks.get(task_id)
         if before is None or not _is_same(before, task):
+            continue
+        if task.system in seen_whole and _words(earlier.state, before) != _words(state, task):
             continue
         tool = task.node.tool or ""
         if earlier.needs.get(before.system, {}).get(tool) != needs.get(task.system, {}).get(tool):
@@ -133,6 +145,11 @@ def _is_same(before: TaskState, task: TaskState) -> bool:
 def _work(node: TaskNode) -> tuple[object, ...]:
     """Return what decides about a task's output."""
     return node.tool, node.description, json.dumps(node.arguments, sort_keys=True)
+
+
+def _words(state: State, task: TaskState) -> tuple[object, ...]:
+    """Return what a system that sees a task whole is told besides."""
+    return state.dag.goal, task.node.system_preference, task.node.complexity_score
 
 
 def _feeds(task: TaskState) -> set[tuple[str, tuple[str, ...], bool, str | None]]:

@@ -35,7 +35,7 @@ from orchestration.models import (
 from orchestration.options import OrchestratorOptions
 from orchestration.ports import DriverIdentity, NewOrchestration
 from orchestration.reuse import Earlier, Reused, reused_from
-from orchestration.systems.fingerprints import needs_of
+from orchestration.systems.fingerprints import SEE_ARGUMENTS_ONLY, needs_of
 from orchestration.systems.registry import SystemRegistry
 from orchestration.systems.router import route
 from orchestration.validation import normalized
@@ -112,7 +112,8 @@ async def prepare(
     state = replay("", dag, [Recorded(orchestration_id="", seq=1, at_us=now_us, event=submitted)])
     needs = needs_of(routing.routes, {name: node.tool for name, node in dag.nodes.items()}, registry)
     earlier = submission.reuse
-    reused = Reused() if earlier is None else await reused_from(earlier, state, needs, now_us)
+    controllers = {name for name in registry if registry.get(name).kind not in SEE_ARGUMENTS_ONLY}
+    reused = Reused() if earlier is None else await reused_from(earlier, state, needs, controllers, now_us)
     request: JsonObject = {
         "dag": dag_sha256,
         "mode": submission.mode.value,

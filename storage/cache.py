@@ -38,16 +38,18 @@ def store(
 def load_cached(database: sqlite3.Connection, key: str, now_us: int) -> CachedResult | None:
     """Return what is stored under a key; see `Storage.load_cached`."""
     row = database.execute(
-        "SELECT coalesce(output, content), output_sha256, source_orchestration, source_task "
+        "SELECT coalesce(output, content), output_sha256, source_orchestration, source_task, stored_at_us "
         "FROM cache LEFT JOIN artifact ON artifact.sha256 = output_artifact "
         "WHERE key = ? AND expires_at_us > ?",
         (key, now_us),
     ).fetchone()
     if row is None:
         return None
-    text, sha256, orchestration_id, task_id = row
+    text, sha256, orchestration_id, task_id, stored_at_us = row
     if text is None:
         raise codec.UnreadableError(
             f"The cached output of task {task_id!r} of {orchestration_id!r}", "its content is missing"
         )
-    return CachedResult(text=text, sha256=sha256, source=f"{orchestration_id}:{task_id}")
+    return CachedResult(
+        text=text, sha256=sha256, source=f"{orchestration_id}:{task_id}", stored_at_us=stored_at_us
+    )

@@ -63,6 +63,7 @@ class SqliteStorage:
         if not busy_timeout_seconds >= 0:
             raise ValueError(f"busy_timeout_seconds is {busy_timeout_seconds!r}; expected 0 or more.")
         path = Path(path).expanduser().absolute()
+        self._sent = 0
         self._database = Database(path, synchronous=synchronous, busy_timeout_seconds=busy_timeout_seconds)
 
     @property
@@ -165,8 +166,11 @@ class SqliteStorage:
         return await self._database.read(reads.list_unfinished)
 
     async def change_count(self) -> int:
-        """Return a number that changes when others commit, through any other object or process."""
-        return await self._database.change_count()
+        """Return a number that changes when others commit, and when a request is sent through this very object.
+
+        Two orchestrators may share it, and the one that drives must notice what the other one asks.
+        """
+        return await self._database.change_count() + self._sent
 
     # Control of what another process drives
 
@@ -174,7 +178,7 @@ class SqliteStorage:
         self, orchestration_id: OrchestrationId, request: ControlRequest, *, sent_at_us: int
     ) -> int:
         """Store a request; see `Storage.send_control`."""
-        return await self._database.write(
+        sent = await self._database.write(
             partial(
                 controls.send_control,
                 orchestration_id=orchestration_id,
@@ -183,6 +187,8 @@ class SqliteStorage:
             ),
             full=True,
         )
+        self._sent += 1
+        return sent
 
     async def pending_controls(self) -> list[PendingControl]:
         """Return what nobody has answered, oldest first; see `Storage.pending_controls`."""

@@ -82,6 +82,7 @@ class Control(AttemptOutcomes):
         if state.orchestration_id not in self._dormant:
             self.scheduler.revised(state)  # what had settled had no rank any more
         self._set_time_limit(state)
+        self._ask_again(state)
         self._finish_if_settled(state)
 
     def _decide(self, item: Decide) -> None:
@@ -109,7 +110,9 @@ class Control(AttemptOutcomes):
         state = self._state(item.orchestration_id)
         for result in item.results:
             task = state.tasks[result.task_id]
-            if task.status is TaskStatus.READY:
+            fed = {edge.edge.source_task_id: edge.delivers for edge in task.incoming}
+            is_fed_alike = result.deliveries is None or fed == dict(result.deliveries)
+            if task.status is TaskStatus.READY and is_fed_alike:
                 self._use_again(state, task, result.output, result.value, result.source, "reuse")
 
     def _take_over(self, state: State) -> None:

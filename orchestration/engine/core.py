@@ -96,7 +96,6 @@ class EngineCore:
             raise driven_already(state.orchestration_id)
         self.states[state.orchestration_id] = state
         self._dormant.add(state.orchestration_id)
-        self._now_us = max(self._now_us, state.last_at_us)
         state.newly_ready.clear()
         state.newly_dead.clear()
         state.held.clear()
@@ -150,8 +149,11 @@ class EngineCore:
             self._settle_dead(state)
 
     def _apply(self, state: State, event: Event) -> None:
+        at_us = max(
+            self._now_us, state.last_at_us
+        )  # clocks are set back, and differ; a journal's time never runs back
         recorded = Recorded(
-            orchestration_id=state.orchestration_id, seq=state.last_seq + 1, at_us=self._now_us, event=event
+            orchestration_id=state.orchestration_id, seq=state.last_seq + 1, at_us=at_us, event=event
         )
         state.evolve(recorded)
         self._decision.events.append(recorded)
@@ -306,7 +308,9 @@ class EngineCore:
         if deadline.kind == "orchestration":
             may_end = state.status in {OrchestrationStatus.RUNNING, OrchestrationStatus.PAUSED}
             return may_end and state.deadline_us == deadline.at_us
-        task = state.tasks[deadline.task_id]
+        task = state.tasks.get(deadline.task_id)
+        if task is None:  # of an alternative plan that could not be stored
+            return False
         wanted = TaskStatus.RETRYING if deadline.kind == "retry" else TaskStatus.RUNNING
         return task.status is wanted and task.attempt == deadline.attempt
 

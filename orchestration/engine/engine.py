@@ -50,7 +50,7 @@ class Engine(Control):
 
         Args:
             item: The input.
-            now_us: Wall time; a value before an earlier one counts as that one.
+            now_us: Wall time; where it is before an orchestration's latest event, its events keep that one's time.
 
         Returns:
             Events in order, and effects that must wait until these are durable.
@@ -60,7 +60,7 @@ class Engine(Control):
             TaskNotFoundError: The orchestration has no such task.
             NotPossibleError: The request does not fit its state. Nothing was changed.
         """
-        self._now_us = max(self._now_us, now_us)
+        self._now_us = now_us
         decision = self._decision = Decision()
         match item:
             case ReportSuccess():

@@ -206,6 +206,8 @@ class Reusable:
     value: Json
     source: str
     """`orchestration:task`."""
+    deliveries: tuple[tuple[TaskId, bool], ...] | None = None
+    """Which of its incoming edges delivered then, by upstream: it is used only where they do now, too. None: any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,11 @@ class AttemptOutcomes(EngineCore):
     def _failed(self, report: ReportFailure) -> None:
         found = self._running(report.orchestration_id, report.task_id, report.attempt)
         if found is not None:
-            self._attempt_failed(*found, report.error, report.jitter)
+            error = report.error
+            if found[1].stopping is not None and not error.effect_open:
+                # It was being stopped: what its clean-up raised is no answer to what it was asked to do.
+                error = replace(error, effect_open=True)
+            self._attempt_failed(*found, error, report.jitter)
 
     def _stopped(self, report: ReportCancelled) -> None:
         found = self._running(report.orchestration_id, report.task_id, report.attempt)

@@ -49,7 +49,7 @@ def plan_revision(state: State, task: TaskState, found: AlternativeFound) -> Pla
     renamed = _renaming(state, dag.nodes)
     if isinstance(renamed, str):
         return renamed
-    tasks = tuple(_renamed(node, renamed) for node in dag.nodes.values())
+    tasks = tuple(_renamed(node, renamed, task.node) for node in dag.nodes.values())
     edges = [
         replace(
             edge, source_task_id=renamed[edge.source_task_id], target_task_id=renamed[edge.target_task_id]
@@ -86,8 +86,12 @@ def _renaming(state: State, task_ids: Iterable[TaskId]) -> dict[TaskId, TaskId] 
     return renamed
 
 
-def _renamed(node: TaskNode, renamed: dict[str, str]) -> TaskNode:
-    """Return the task under its new id, with references to its siblings following them."""
+def _renamed(node: TaskNode, renamed: dict[str, str], failed: TaskNode) -> TaskNode:
+    """Return the task under its new id, with references to its siblings following them.
+
+    What stands for a task that must not be repeated must not be either.
+    """
+    idempotent = node.idempotent and failed.idempotent
     verify = node.verify
     if verify is not None:
         verify = replace(verify, arguments=_followed(verify.arguments, renamed))
@@ -95,7 +99,9 @@ def _renamed(node: TaskNode, renamed: dict[str, str]) -> TaskNode:
         node,
         task_id=renamed[node.task_id],
         arguments=_followed(node.arguments, renamed),
-        verify=verify,
+        verify=None if idempotent else verify,
+        idempotent=idempotent,
+        cache=node.cache if idempotent else None,
         status=TaskStatus.PENDING,
     )
 

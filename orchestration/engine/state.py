@@ -61,6 +61,8 @@ from orchestration.models import (
 LONGEST_WAIT_SECONDS = 365 * 24 * 3600.0
 """What any wait is cut to, whoever asked for it: an instant must stay a number that can be stored and slept to."""
 
+_STILL_OPEN = "It was cancelled; whether the effect of its latest attempt happened is not known."
+
 _STORY_LENGTH = 20
 """Events an error about an illegal move carries: enough to see how it came about."""
 
@@ -196,6 +198,7 @@ class State:
                 self._end_attempt(task, now)
                 task.error = event.error
                 task.note = event.error.message
+                task.is_open = True
                 task.is_unclear = False
                 self.cost += task.node.cost or 0.0
                 self._move(task, TaskStatus.UNKNOWN)
@@ -274,6 +277,7 @@ class State:
         task.note = f"decided by {event.by}: {event.decision}" + (
             f" ({event.reason})" if event.reason else ""
         )
+        task.is_open = False
         match event.decision:
             case "done":
                 task.output = event.output
@@ -292,20 +296,21 @@ class State:
         that task is retried itself.
         """
         again = set(event.task_ids)
+        anew = [task_id for task_id in event.task_ids if not self.tasks[task_id].is_open]
         undone = [
             edge
             for task_id in event.task_ids
             for edge in self.tasks[task_id].outgoing
             if edge.delivers is not None
             and (
-                edge.target in again
+                (edge.target in again and not self.tasks[edge.target].is_open)
                 or self.tasks[edge.target].never_ran
                 or self.tasks[edge.target].status in _WAITING
             )
         ]
         undone += [
             edge
-            for task_id in event.task_ids
+            for task_id in anew
             for edge in self.tasks[task_id].incoming
             if edge.delivers is not None
             and edge.source not in again
@@ -313,20 +318,25 @@ class State:
         ]
         for task_id in event.task_ids:
             task = self.tasks[task_id]
+            self.unsettled += 1
+            task.finished_at_us = None
+            if task.is_open:  # cancelled while it ran, or waited for a decision: that is still to be decided
+                task.note = _STILL_OPEN
+                self._move(task, TaskStatus.UNKNOWN)
+                continue
             self._move(task, TaskStatus.PENDING)
             if task.attempt:
                 task.generation += 1
             task.failures = 0
             task.is_unclear = False
-            task.note = task.finished_at_us = None
+            task.note = None
             task.paused_by.clear()
-            self.unsettled += 1
         for edge in undone:
             target = self.tasks[edge.target]
             target.dead -= not edge.delivers and not edge.edge.is_optional
             target.undecided += 1
             edge.delivers = None
-        for task_id in event.task_ids:
+        for task_id in anew:
             task = self.tasks[task_id]
             if task.dead:
                 dead = next(
@@ -360,6 +370,7 @@ class State:
         task.started_at_us = now
         task.due_at_us = None
         task.stopping = None
+        task.is_open = False
         self.running[event.task_id] = None
         self.attempts += 1
         if self.first_started_at_us is None:
@@ -416,6 +427,7 @@ class State:
             task = self.tasks[task_id]
             if task.status is TaskStatus.RUNNING:
                 self._end_attempt(task, now)
+                task.is_open = not task.node.idempotent
             task.note = event.note or None
             task.due_at_us = None
             self._move(task, TaskStatus.CANCELLED)

@@ -67,6 +67,8 @@ class TaskState:
     output: OutputRef | None = None
     is_reused: bool = False
     """Whether its output was there already, and no attempt of this orchestration made it."""
+    is_open: bool = False
+    """Whether it must not be repeated, and nobody knows what became of its latest attempt."""
     is_unclear: bool = False
     """Whether `verify` could not say what became of the latest attempt."""
     note: str | None = None

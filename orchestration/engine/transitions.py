@@ -54,7 +54,10 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskStatus, str]] = {
     },
     TaskStatus.COMPLETED: {},
     TaskStatus.FAILED: {TaskStatus.PENDING: "retry"},
-    TaskStatus.CANCELLED: {TaskStatus.PENDING: "retry"},
+    TaskStatus.CANCELLED: {
+        TaskStatus.PENDING: "retry",
+        TaskStatus.UNKNOWN: "retry of what may have happened already",
+    },
     TaskStatus.SKIPPED: {TaskStatus.PENDING: "retry of what it was skipped for"},
     TaskStatus.SUPERSEDED: {},
 }

@@ -84,9 +84,12 @@ class AttemptRunner:
         """Run an attempt and return its report; whatever goes wrong is in it. Only cancellation is raised."""
         task = state.tasks[effect.task_id]
         was_begun = was_done = False
+        key = None
         try:
             system = await self._systems.ready(effect.system)
             request = await self._request(state, task, system, heartbeat=heartbeat)
+            if task.node.cache is not None:
+                key = cache_key(system, request)  # before it runs: a function may change its arguments
             was_begun = True
             value = await system.execute(request)
             was_done = True
@@ -111,7 +114,7 @@ class AttemptRunner:
                 value=jsonable,
             ),
             stored,
-            None if task.node.cache is None else self._cache_entry(task, system, request),
+            None if key is None else self._cache_entry(task, key),
         )
 
     async def look_up(self, state: State, effect: LookUpResult) -> Reported:
@@ -121,10 +124,12 @@ class AttemptRunner:
         try:
             system = await self._systems.ready(task.system)
             request = await self._request(state, task, system)
-            found = await self._storage.load_cached(cache_key(system, request), now_us=self._clock.now_us())
+            now_us = self._clock.now_us()
+            found = await self._storage.load_cached(cache_key(system, request), now_us=now_us)
         except Exception:  # noqa: BLE001  the attempt itself will meet the fault, and report it
             return nothing
-        if found is None:
+        assert task.node.cache is not None, "asked only for tasks that may be cached"
+        if found is None or found.stored_at_us + task.node.cache.ttl_seconds * 1_000_000 <= now_us:
             return nothing
         value, output, stored = stored_output(effect.task_id, found.text, self._limits)
         return Reported(
@@ -138,11 +143,11 @@ class AttemptRunner:
             stored,
         )
 
-    def _cache_entry(self, task: TaskState, system: System, request: AttemptRequest) -> CacheEntry:
+    def _cache_entry(self, task: TaskState, key: str) -> CacheEntry:
         assert task.node.cache is not None, "asked only for tasks that may be cached"
         now_us = self._clock.now_us()
         return CacheEntry(
-            key=cache_key(system, request),
+            key=key,
             task_id=task.node.task_id,
             stored_at_us=now_us,
             expires_at_us=now_us + round(task.node.cache.ttl_seconds * 1_000_000),

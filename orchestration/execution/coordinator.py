@@ -90,6 +90,8 @@ class _Letter:
     """Called when what it led to is committed, or never will be; for whoever waits for that."""
     control_id: int | None = None
     """Of the stored request it came from: its answer is stored with what it led to."""
+    refusal: tuple[Driven, ControlAnswer] | None = None
+    """In place of an input: the refusal of a stored request that can't even be put to the engine."""
     events: list[Recorded] = field(default_factory=list)
     """What it led to; for letters that are answered."""
     was_heard: bool = False
@@ -141,7 +143,7 @@ class ParallelCoordinator:
         self._is_detailed = is_detailed
         self._inbox: deque[_Letter] = deque()
         self._mail: anyio.Event | None = None
-        self._workers = Workers(runner, clock, draw, self.post, self.driven.get)
+        self._workers = Workers(runner, clock, draw, self.post, self.driven.get, self._renew)
         self._touched: dict[OrchestrationId, Driven] = {}
         """Orchestrations that have something to be committed."""
         self._group: anyio.abc.TaskGroup | None = None
@@ -230,8 +232,7 @@ class ParallelCoordinator:
 
     def refuse(self, driven: Driven, answer: ControlAnswer) -> None:
         """Store the refusal of a request that can't even be put to the engine."""
-        self._touched_one(driven.lease.orchestration_id).pending_answers.append(answer)
-        self._put(_Letter(SlotsFreed()))
+        self._put(_Letter(SlotsFreed(), refusal=(driven, answer)))
 
     def _put(self, letter: _Letter) -> None:
         self._inbox.append(letter)
@@ -342,6 +343,10 @@ class ParallelCoordinator:
 
     def _decide(self, letter: _Letter, now_us: int, effects: list[Effect]) -> None:
         """Feed one input to the engine and note what it led to."""
+        if letter.refusal is not None:
+            driven, answer = letter.refusal
+            if self.driven.get(driven.lease.orchestration_id) is driven:
+                self._touched_one(driven.lease.orchestration_id).pending_answers.append(answer)
         try:
             decision = self.engine.handle(letter.item, now_us)
         except (NotPossibleError, TaskNotFoundError, OrchestrationNotFoundError) as exc:
@@ -396,32 +401,13 @@ class ParallelCoordinator:
             try:
                 await self._storage.append(commits)
             except StaleFencingTokenError as exc:
-                fenced = [
-                    driven for driven in touched if driven.lease.orchestration_id == exc.orchestration_id
+                self._fence_off(exc, waiting)
+                touched = [
+                    driven for driven in touched if driven.lease.orchestration_id != exc.orchestration_id
                 ]
-                log.warning(
-                    "Another process took the orchestration over",
-                    operation="ORCHESTRATION_FENCED",
-                    orchestration_id=exc.orchestration_id,
-                )
-                touched = [driven for driven in touched if driven not in fenced]
-                for driven in fenced:
-                    self.let_go(driven.lease.orchestration_id, exc)
                 continue
-            except Exception as exc:
-                is_fault = isinstance(exc, StorageError)
-                log.error(
-                    "Can't store",
-                    operation="STORAGE_FAILED",
-                    reason=str(exc),
-                    exc_info=None if is_fault else exc,
-                )
-                for driven in touched:
-                    self.let_go(driven.lease.orchestration_id, exc)
-                    if self._group is not None:
-                        self._group.start_soon(self._release, driven.lease)
-                for letter in waiting:
-                    letter.error = letter.error or exc
+            except Exception as exc:  # noqa: BLE001  whatever it was, the engine is ahead of what is durable
+                self._give_up(exc, touched, waiting)
                 return
             for driven, commit in zip(touched, commits, strict=True):
                 events = driven.pending_events
@@ -439,6 +425,33 @@ class ParallelCoordinator:
                             task_id=getattr(recorded.event, "task_id", None),
                         )
             return
+
+    def _fence_off(self, exc: StaleFencingTokenError, waiting: list[_Letter]) -> None:
+        """Let go of what another process has taken over; nobody is told that it was done."""
+        log.warning(
+            "Another process took the orchestration over",
+            operation="ORCHESTRATION_FENCED",
+            orchestration_id=exc.orchestration_id,
+        )
+        self.let_go(exc.orchestration_id, exc)
+        for letter in waiting:
+            if getattr(letter.item, "orchestration_id", None) == exc.orchestration_id:
+                letter.error = letter.error or exc
+
+    def _give_up(self, exc: Exception, touched: list[Driven], waiting: list[_Letter]) -> None:
+        """Let go of everything that could not be stored; it can be resumed from what is."""
+        log.error(
+            "Can't store",
+            operation="STORAGE_FAILED",
+            reason=str(exc),
+            exc_info=None if isinstance(exc, StorageError) else exc,
+        )
+        for driven in touched:
+            self.let_go(driven.lease.orchestration_id, exc)
+            if self._group is not None:
+                self._group.start_soon(self._release, driven.lease)
+        for letter in waiting:
+            letter.error = letter.error or exc
 
     def _commit_of(self, driven: Driven) -> Commit:
         state = driven.state

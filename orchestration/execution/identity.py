@@ -29,24 +29,29 @@ def this_process(instance: str) -> DriverIdentity:
         pid=pid,
         process_start=_process_start(pid) or 0,
         instance=instance,
+        pid_namespace=_pid_namespace(),
     )
 
 
 def is_on_this_host(driver: DriverIdentity) -> bool:
     """Whether a driver runs, or ran, on this machine since it was started last."""
-    return driver.host == socket.gethostname() and driver.boot_id == _boot_id()
+    return (
+        driver.host == socket.gethostname() and driver.boot_id == _boot_id() and _is_in_our_namespace(driver)
+    )
 
 
 def is_gone(driver: DriverIdentity) -> bool:
     """Whether a driver's process has certainly ended.
 
     True only for a process of this host whose pid is free, belongs to a process started at another time, or was given
-    out before the machine last started. Of another host nothing is certain.
+    out before the machine last started. Of another host, or another sandbox on this one, nothing is certain.
     """
     if driver.host != socket.gethostname():
         return False
     if driver.boot_id != _boot_id():
         return True
+    if not _is_in_our_namespace(driver):
+        return False
     started = _process_start(driver.pid)
     if started is not None:
         return driver.process_start not in {0, started}
@@ -63,6 +68,19 @@ def is_gone(driver: DriverIdentity) -> bool:
 def _boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _is_in_our_namespace(driver: DriverIdentity) -> bool:
+    """Whether its pid means something here; a driver that does not say is taken for one of ours."""
+    return driver.pid_namespace in {"", _pid_namespace()}
+
+
+@lru_cache(maxsize=1)
+def _pid_namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""
 

@@ -1,6 +1,6 @@
 """When a driver has lost its leases: its process is gone, or its heartbeats have stood still for too long.
 
-May import: orchestration.{clock, ports}, orchestration.execution.identity, stdlib.
+May import: orchestration.{clock, models, ports}, orchestration.execution.identity, stdlib.
 
 Clocks of machines differ, so a heartbeat is a count, and its age is measured by whoever watches it, from when it saw
 the count for the first time. Martin Kleppmann, "How to do distributed locking", 2016, says why a lease needs a fencing
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 from orchestration.clock import Clock
 from orchestration.execution.identity import is_gone
+from orchestration.models import OrchestrationId
 from orchestration.ports import DriverIdentity, DriverView
 
 DEFAULT_LEASE_SECONDS = 15.0
 """Of a driver that never gave a heartbeat."""
 
-_KEPT = 10_000
-"""Drivers that are watched at most; there are as many as processes that left something unfinished."""
+_KEPT = 100_000
+"""Leases that are watched at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +39,27 @@ class LeaseObserver:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[tuple[str, OrchestrationId, int], _Seen] = {}
+        """By instance, orchestration and token."""
 
-    def is_over(self, holder: DriverIdentity, view: DriverView | None) -> bool:
-        """Whether a driver's leases may be taken over.
+    def is_over(
+        self, holder: DriverIdentity, view: DriverView | None, orchestration_id: OrchestrationId, token: int
+    ) -> bool:
+        """Whether a lease may be taken over.
 
-        True at once for a process of this host that is gone; for any other only when it has been asked about before,
-        at least one lease length ago, and its count is still the same.
+        True at once for a process of this host that is gone; for any other only when this very lease has been asked
+        about before, at least one lease length ago, and its driver's count is still the same. An earlier lease of the
+        same driver says nothing: it counts only while it drives something.
         """
         if is_gone(holder):
             return True
         beats = -1 if view is None else view.beats
         now = self._clock.monotonic()
-        seen = self._seen.get(holder.instance)
+        lease = (holder.instance, orchestration_id, token)
+        seen = self._seen.get(lease)
         if seen is None or seen.beats != beats:
             if len(self._seen) >= _KEPT:
                 self._seen.clear()
-            self._seen[holder.instance] = _Seen(beats, now)
+            self._seen[lease] = _Seen(beats, now)
             return False
         return now - seen.since >= (DEFAULT_LEASE_SECONDS if view is None else view.lease_seconds)

@@ -70,6 +70,7 @@ class Cached:
 
     output: StoredOutput
     source: str
+    stored_at_us: int
     expires_at_us: int
 
 

@@ -284,7 +284,12 @@ class MemoryStorage:
         found = self._cache.get(key)
         if found is None or found.expires_at_us <= now_us:
             return None
-        return CachedResult(text=found.output.text, sha256=found.output.sha256, source=found.source)
+        return CachedResult(
+            text=found.output.text,
+            sha256=found.output.sha256,
+            source=found.source,
+            stored_at_us=found.stored_at_us,
+        )
 
     async def append(self, commits: Sequence[Commit]) -> None:
         """Store a batch whole or not at all; see `Storage.append`."""
@@ -325,7 +330,7 @@ class MemoryStorage:
         for entry in commit.cached:
             output = self._shared(cached_output(commit, entry))
             self._cache[entry.key] = Cached(
-                output, f"{orchestration_id}:{entry.task_id}", entry.expires_at_us
+                output, f"{orchestration_id}:{entry.task_id}", entry.stored_at_us, entry.expires_at_us
             )
         for answer in commit.answers:
             if self._is_pending(answer.control_id):

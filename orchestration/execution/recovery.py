@@ -1,6 +1,6 @@
 """Brings an orchestration back from storage: its DAG, its events, and the state they add up to.
 
-May import: orchestration.{dag, dag_file, ports}, orchestration.engine.*, stdlib.
+May import: orchestration.{dag, dag_file, errors, ports}, orchestration.engine.*, stdlib.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from orchestration.dag_file import dag_from_json
 from orchestration.engine.events import Recorded
 from orchestration.engine.state import State, replay
+from orchestration.errors import HistoryMismatchError
 from orchestration.models import OrchestrationId
 from orchestration.ports import Storage
 
@@ -22,7 +23,7 @@ async def load_state(storage: Storage, orchestration_id: OrchestrationId) -> Sta
 
     Raises:
         OrchestrationNotFoundError: There is no such orchestration.
-        HistoryMismatchError: The journal has a gap.
+        HistoryMismatchError: The journal has a gap, or names a task that is not there.
     """
     dag = dag_from_json(await storage.load_dag(orchestration_id))
     pages: list[list[Recorded]] = []
@@ -30,7 +31,10 @@ async def load_state(storage: Storage, orchestration_id: OrchestrationId) -> Sta
     while page := await storage.read_events(orchestration_id, after_seq=after, limit=_PAGE):
         pages.append(page)
         after = page[-1].seq
-    return replay(orchestration_id, dag, _flat(pages))
+    try:
+        return replay(orchestration_id, dag, _flat(pages))
+    except KeyError as exc:
+        raise HistoryMismatchError("a task of its DAG", f"task {exc.args[0]!r}") from exc
 
 
 def _flat(pages: list[list[Recorded]]) -> Iterator[Recorded]:

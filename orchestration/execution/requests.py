@@ -1,19 +1,21 @@
 """A control request as the engine's input, with the output it may bring.
 
 May import: orchestration.{errors, models, options, ports}, orchestration.engine.inputs,
-orchestration.execution.outputs, stdlib.
+orchestration.execution.outputs, orchestration.systems.base, stdlib.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeAlias, assert_never
 
 from orchestration.engine.inputs import Cancel, Decide, Pause, Resume, Retry
 from orchestration.errors import AttemptFailedError, InvalidArgumentError
 from orchestration.execution.outputs import encode_output
-from orchestration.models import OrchestrationId
+from orchestration.models import OrchestrationId, as_unicode
 from orchestration.options import Limits
 from orchestration.ports import ControlAction, ControlRequest, StoredOutput
+from orchestration.systems.base import bounded
 
 Request: TypeAlias = Pause | Resume | Cancel | Retry | Decide
 """What people and agents ask for."""
@@ -27,6 +29,9 @@ def input_of(
     Raises:
         InvalidArgumentError: The request is incomplete, or its output is too large.
     """
+    request = replace(
+        request, reason=bounded(as_unicode(request.reason)), by=bounded(as_unicode(request.by), 100)
+    )
     match request.action:
         case ControlAction.PAUSE:
             return Pause(orchestration_id=orchestration_id, reason=request.reason), None

@@ -1,6 +1,6 @@
 """Reads what a task's `verify` answered: did the effect of an attempt nobody knows the end of happen?
 
-May import: orchestration.models, stdlib.
+May import: orchestration.{models, systems.base}, stdlib.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from orchestration.models import Json
+from orchestration.models import Json, as_unicode
+from orchestration.systems.base import bounded
 
 Answer: TypeAlias = Literal["done", "not_done", "unclear"]
+_MAX_REASON_CHARS = 500
 _ANSWERS: tuple[Answer, ...] = get_args(Answer)
 
 
@@ -36,7 +38,8 @@ def read_answer(value: object) -> Told:
     if isinstance(value, dict):
         if isinstance(value.get("status"), str):
             reason = value.get("reason")
-            return _by_word(value["status"], value.get("output"), reason if isinstance(reason, str) else "")
+            told = bounded(as_unicode(reason), _MAX_REASON_CHARS) if isinstance(reason, str) else ""
+            return _by_word(value["status"], value.get("output"), told)
         if isinstance(value.get("text"), str):
             return _by_word(value["text"], None, "")
     return Told("unclear", reason=f"it answered {_shown(value)} instead of {', '.join(_ANSWERS)}")
@@ -50,5 +53,5 @@ def _by_word(word: str, output: Json, reason: str) -> Told:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = as_unicode(repr(value))
     return text if len(text) <= 100 else text[:99] + "…"

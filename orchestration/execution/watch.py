@@ -137,11 +137,11 @@ class Watch:
         changes = await self._storage.change_count()
         if changes == self._changes:
             return
-        self._changes = changes
         for pending in await self._storage.pending_controls():
             driven = self._coordinator.driven.get(pending.orchestration_id)
             if driven is not None and pending.control_id not in self._taken:
                 self._take(driven, pending)
+        self._changes = changes  # only now: a look that failed is made again
 
     def _take(
         self, driven: Driven, pending: PendingControl, on_answered: Callable[[], None] = lambda: None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import anyio
 import anyio.abc
@@ -28,7 +28,7 @@ from orchestration.engine.state import State
 from orchestration.execution.attempts import AttemptRunner, Reported
 from orchestration.execution.driven import Driven, enclosing_goals
 from orchestration.logs import get_logger
-from orchestration.models import OrchestrationId, TaskId
+from orchestration.models import OrchestrationId, TaskId, TaskStatus
 
 log = get_logger()
 
@@ -64,6 +64,7 @@ class Workers:
         draw: Draws a number in [0, 1): the jitter of attempts that were stopped.
         post: Takes reports: input, output, its place in the cache.
         find: Returns an orchestration that is driven here.
+        confirm: Makes sure, after a gap, that what is driven here still is; called right before each attempt.
     """
 
     def __init__(
@@ -73,12 +74,14 @@ class Workers:
         draw: Callable[[], float],
         post: Callable[..., None],
         find: Callable[[OrchestrationId], Driven | None],
+        confirm: Callable[[], Awaitable[None]],
     ) -> None:
         self._runner = runner
         self._clock = clock
         self._draw = draw
         self._post = post
         self._find = find
+        self._confirm = confirm
         self._group: anyio.abc.TaskGroup | None = None
         self._attempts: deque[StartAttempt | None] = deque()
         """Attempts no worker has taken yet; None sends one worker home."""
@@ -112,10 +115,21 @@ class Workers:
             self._idle.pop().set()
 
     def cancel_all(self, orchestration_id: OrchestrationId) -> None:
-        """End the attempts of an orchestration that is let go; their reports mean nothing any more."""
+        """End the attempts of an orchestration that is let go; their reports mean nothing any more.
+
+        One that takes its time to end keeps its worker; another one takes its place.
+        """
+        self._attempts = deque(
+            effect
+            for effect in self._attempts
+            if effect is None or effect.orchestration_id != orchestration_id
+        )
         for key, scope in list(self._scopes.items()):
             if key[0] == orchestration_id:
                 scope.cancel()
+                if key[2] != _QUESTION and key not in self._abandoned:
+                    self._abandoned.add(key)
+                    self.hire()
 
     def stop(self, effect: StopAttempt) -> None:
         """Cancel a running attempt; one that no worker has taken yet is reported as cancelled at once."""
@@ -168,8 +182,9 @@ class Workers:
 
     async def _attempt(self, effect: StartAttempt) -> bool:
         """Run one attempt and report it. False when it had been abandoned: another worker took this one's place."""
+        await self._confirm()
         driven = self._find(effect.orchestration_id)
-        if driven is None:
+        if driven is None or not _is_current(driven, effect):
             return True
         key = (effect.orchestration_id, effect.task_id, effect.attempt)
         if log.is_enabled_for(logging.INFO):
@@ -242,3 +257,9 @@ class Workers:
             self._post(reported.report, reported.output)
         if self._scopes.get(key) is scope:
             del self._scopes[key]
+
+
+def _is_current(driven: Driven, effect: StartAttempt) -> bool:
+    """Whether an attempt is still the one that is to run: its orchestration may have been let go and taken up again."""
+    task = driven.state.tasks.get(effect.task_id)
+    return task is not None and task.status is TaskStatus.RUNNING and task.attempt == effect.attempt

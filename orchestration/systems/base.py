@@ -133,11 +133,11 @@ def short_hash(value: Json) -> str:
 def name_of(target: Any) -> str:
     """Return a name by which a callable or an object is known in other processes, too: `package.module:function`.
 
-    A lambda, or a function made inside another one, is known by its name alone; of a partial counts what it calls, of
-    an object its class.
+    A lambda, or a function made inside another one, is known by its name alone, a method by its class: neither what a
+    closure holds nor whose method it is can be told in another process. A partial is known by its arguments, too.
     """
-    while isinstance(target, functools.partial):
-        target = target.func
+    if isinstance(target, functools.partial):
+        return f"{name_of(target.func)}({_told([target.args, target.keywords])})"
     name = getattr(target, "__qualname__", None)
     if not isinstance(name, str):
         target = type(target)
@@ -146,6 +146,11 @@ def name_of(target: Any) -> str:
         return name
     module = getattr(target, "__module__", None) or ""
     return f"{_module_name() if module == '__main__' else module}:{name}"
+
+
+def _told(value: object) -> str:
+    """Return a value as JSON; what has none by its type."""
+    return json.dumps(value, sort_keys=True, default=lambda other: f"<{type(other).__qualname__}>")
 
 
 def _module_name() -> str:

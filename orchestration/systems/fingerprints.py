@@ -17,6 +17,9 @@ from orchestration.ports import Needs, System
 from orchestration.systems.base import listed
 from orchestration.systems.registry import SystemRegistry
 
+SEE_ARGUMENTS_ONLY = frozenset({"function", "command", "mcp"})
+"""Kinds of systems that are told nothing of a task but its tool, arguments, inputs and context."""
+
 
 @runtime_checkable
 class HasFingerprint(Protocol):

@@ -48,7 +48,7 @@ async def test_a_cached_output_is_found_by_its_key(storage: Storage, text: bytes
 
     assert before is None
     assert await storage.load_cached(KEY, now_us=NOW_US) == CachedResult(
-        text=text, sha256=sha256(text), source="report-1:a"
+        text=text, sha256=sha256(text), source="report-1:a", stored_at_us=NOW_US
     )
     assert await storage.load_cached(OTHER_KEY, now_us=NOW_US) is None
 
@@ -77,7 +77,7 @@ async def test_a_newer_output_takes_the_place_under_its_key(storage: Storage) ->
     )
 
     found = await storage.load_cached(KEY, now_us=NOW_US + 10)
-    assert found == CachedResult(text=b"3", sha256=sha256(b"3"), source="two-1:b")
+    assert found == CachedResult(text=b"3", sha256=sha256(b"3"), source="two-1:b", stored_at_us=NOW_US)
 
 
 async def test_a_later_output_of_the_task_leaves_the_cached_one(storage: Storage) -> None:

@@ -76,7 +76,7 @@ def test_a_process_of_this_host_that_is_gone_has_lost_its_leases_at_once() -> No
         host=me.host, boot_id=me.boot_id, pid=me.pid, process_start=me.process_start + 1, instance="gone"
     )
 
-    assert LeaseObserver(ManualClock()).is_over(gone, None)
+    assert LeaseObserver(ManualClock()).is_over(gone, None, "o-1", 1)
 
 
 def test_a_driver_elsewhere_has_lost_its_leases_when_its_count_stood_still_for_a_lease_length() -> None:
@@ -84,45 +84,56 @@ def test_a_driver_elsewhere_has_lost_its_leases_when_its_count_stood_still_for_a
     clock = ManualClock()
     observer = LeaseObserver(clock)
 
-    assert not observer.is_over(elsewhere(), seen(7))
+    assert not observer.is_over(elsewhere(), seen(7), "o-1", 1)
     clock.seconds += 14.9
-    assert not observer.is_over(elsewhere(), seen(7))
+    assert not observer.is_over(elsewhere(), seen(7), "o-1", 1)
     clock.seconds += 0.2
-    assert observer.is_over(elsewhere(), seen(7))
+    assert observer.is_over(elsewhere(), seen(7), "o-1", 1)
 
 
 def test_a_heartbeat_begins_the_wait_anew() -> None:
     """However late it came."""
     clock = ManualClock()
     observer = LeaseObserver(clock)
-    observer.is_over(elsewhere(), seen(7))
+    observer.is_over(elsewhere(), seen(7), "o-1", 1)
 
     clock.seconds += 100
-    assert not observer.is_over(elsewhere(), seen(8))
+    assert not observer.is_over(elsewhere(), seen(8), "o-1", 1)
     clock.seconds += 14.9
-    assert not observer.is_over(elsewhere(), seen(8))
+    assert not observer.is_over(elsewhere(), seen(8), "o-1", 1)
 
 
 def test_a_driver_is_given_the_lease_it_asked_for() -> None:
     """Its own setting counts, not the observer's."""
     clock = ManualClock()
     observer = LeaseObserver(clock)
-    observer.is_over(elsewhere(), seen(1, lease_seconds=60.0))
+    observer.is_over(elsewhere(), seen(1, lease_seconds=60.0), "o-1", 1)
 
     clock.seconds += 59
-    assert not observer.is_over(elsewhere(), seen(1, lease_seconds=60.0))
+    assert not observer.is_over(elsewhere(), seen(1, lease_seconds=60.0), "o-1", 1)
     clock.seconds += 1
-    assert observer.is_over(elsewhere(), seen(1, lease_seconds=60.0))
+    assert observer.is_over(elsewhere(), seen(1, lease_seconds=60.0), "o-1", 1)
 
 
 def test_a_driver_that_never_gave_a_heartbeat_is_given_the_default() -> None:
     """It may be about to."""
     clock = ManualClock()
     observer = LeaseObserver(clock)
-    assert not observer.is_over(elsewhere(), None)
+    assert not observer.is_over(elsewhere(), None, "o-1", 1)
 
     clock.seconds += 15
-    assert observer.is_over(elsewhere(), None)
+    assert observer.is_over(elsewhere(), None, "o-1", 1)
+
+
+def test_an_earlier_lease_says_nothing_of_a_later_one() -> None:
+    """A driver that drives nothing counts nothing: its count may have stood still for an hour, and mean nothing."""
+    clock = ManualClock()
+    observer = LeaseObserver(clock)
+    observer.is_over(elsewhere(), seen(1), "o-1", 1)
+    clock.seconds += 3600
+
+    assert not observer.is_over(elsewhere(), seen(1), "o-2", 1)
+    assert not observer.is_over(elsewhere(), seen(1), "o-1", 2)
 
 
 def task(name: str = "g") -> TaskDAG:
@@ -271,7 +282,7 @@ async def test_orphans_are_listed_only_when_the_state_has_changed(make: Make) ->
     """Nothing polls: a look at the change count, and a list every five seconds at the most."""
     storage = Shared()
     clock = ManualClock()
-    watch = OrphanWatch(storage, LeaseObserver(clock), clock, lambda _: False)
+    watch = OrphanWatch(storage, LeaseObserver(clock), clock, lambda _: False, this_process("me"))
 
     for _ in range(100):
         await watch.find()
@@ -287,11 +298,11 @@ async def test_orphans_are_listed_only_when_the_state_has_changed(make: Make) ->
 
 
 async def test_what_could_not_be_taken_over_is_left_in_peace_for_a_while(make: Make) -> None:
-    """Unless somebody else held it meanwhile: then it is worth another look."""
+    """Each attempt raises the token, so the token is no reason to try again."""
     storage = Shared()
     clock = ManualClock()
     name = await make({"work": anyio.sleep_forever}, state_manager=storage).submit(task())
-    watch = OrphanWatch(storage, LeaseObserver(clock), clock, lambda _: False)
+    watch = OrphanWatch(storage, LeaseObserver(clock), clock, lambda _: False, this_process("me"))
     (record,) = await watch.find()
 
     watch.rest(record)

@@ -249,3 +249,50 @@ async def test_reusing_what_is_not_there_is_refused(make: Make) -> None:
         await orchestrator.execute_dag(sums(), reuse="nowhere-1")
 
     assert await orchestrator.list_orchestrations() == []
+
+
+async def test_a_function_that_changes_its_arguments_is_cached_under_what_it_was_given(make: Make) -> None:
+    """The key is made before the call."""
+
+    async def total(numbers: list[int]) -> int:
+        result = sum(numbers)
+        numbers.clear()
+        return result
+
+    orchestrator = make({"total": total}, state_manager=MemoryStorage())
+
+    await orchestrator.execute_dag(cached("total", numbers=[1, 2]))
+    other = await orchestrator.execute_dag(cached("total", numbers=[]))
+
+    assert other["results"]["a"] == 0
+
+
+async def test_a_task_that_wants_a_younger_output_does_not_take_an_old_one(make: Make) -> None:
+    """Its own time to live counts, not that of whoever stored it."""
+    import anyio
+
+    counting = Counting()
+    orchestrator = make(counting.functions(), state_manager=MemoryStorage())
+
+    await orchestrator.execute_dag(cached(ttl=3600.0))
+    await anyio.sleep(10)
+    await orchestrator.execute_dag(cached(ttl=5.0))
+
+    assert counting.calls == ["one(1)", "one(1)"]
+
+
+async def test_a_controller_is_told_more_than_the_arguments_so_more_must_be_equal(make: Make) -> None:
+    """Its answer depends on the task's words."""
+
+    class Controller:
+        async def process_task(self, description: str, context: Any = None) -> dict[str, Any]:
+            return {"success": True, "result": {"response": description}}
+
+    orchestrator = make({}, unified_controller=Controller(), state_manager=MemoryStorage())
+
+    async def asked(words: str) -> Any:
+        dag = TaskDAG("w")
+        dag.add_task(TaskNode("a", words, tool="t", cache=CachePolicy(60.0), system_preference="controller"))
+        return (await orchestrator.execute_dag(dag))["results"]["a"]
+
+    assert await asked("Sum up A") != await asked("Sum up B")

@@ -383,7 +383,12 @@ class StorageMachine(RuleBasedStateMachine):
         expected.summary = made.summary
         for entry in made.cached:
             text = texts[entry.task_id]
-            found = CachedResult(text=text, sha256=sha256(text), source=f"{name}:{entry.task_id}")
+            found = CachedResult(
+                text=text,
+                sha256=sha256(text),
+                source=f"{name}:{entry.task_id}",
+                stored_at_us=entry.stored_at_us,
+            )
             self.cache[entry.key] = (found, entry.expires_at_us)
         for given in made.answers:
             known = self.controls.get(given.control_id)

@@ -156,3 +156,14 @@ def test_an_orchestration_all_of_whose_results_are_reused_ends_when_it_is_driven
     bench.start()
 
     assert bench.outcome is OrchestrationStatus.COMPLETED
+
+
+def test_a_result_is_not_reused_where_other_edges_deliver_now() -> None:
+    """It was made without the data that its optional upstream would give it today."""
+    bench = Bench(graph("a b", "a b?"))
+    result = Reusable(task_id="b", output=ONE_OUTPUT, value=1, source="old-1:b", deliveries=(("a", False),))
+    reusing(bench, a=1)
+
+    bench.tell(ReuseResults(orchestration_id=bench.id, results=(result,)))
+
+    assert bench.statuses() == {"a": "completed", "b": "ready"}

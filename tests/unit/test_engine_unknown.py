@@ -11,7 +11,14 @@ from orchestration.engine.engine import EngineOptions
 from orchestration.engine.events import AttemptInterrupted, AttemptLeftOpen, TaskDecided
 from orchestration.engine.inputs import DecisionKind
 from orchestration.errors import NotPossibleError, TaskNotFoundError
-from orchestration.models import OrchestrationMode, OrchestrationStatus, TaskNode, TaskStatus, Verification
+from orchestration.models import (
+    CachePolicy,
+    OrchestrationMode,
+    OrchestrationStatus,
+    TaskNode,
+    TaskStatus,
+    Verification,
+)
 from tests.engine_kit import Bench, events_of, graph
 
 CHECK = Verification(tool="was_it_sent")
@@ -335,3 +342,48 @@ def test_an_unknown_task_holds_up_only_what_needs_it() -> None:
 
     assert bench.statuses() == {"a": "unknown", "b": "completed", "c": "pending", "d": "completed"}
     assert bench.outcome is OrchestrationStatus.RUNNING
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+def test_what_a_stopped_attempt_raises_while_it_cleans_up_is_no_definite_answer(retryable: bool) -> None:
+    """It ran out of time in the middle of its work; whatever its clean-up says."""
+    bench = Bench(graph([once(timeout_seconds=5.0, max_retries=3)]))
+    bench.start()
+    bench.wait(5)
+
+    bench.fail("a", retryable=retryable)
+
+    assert bench.statuses() == {"a": "unknown"}
+
+
+@pytest.mark.parametrize("was", ["running", "unknown"])
+def test_a_retry_of_what_was_cancelled_in_the_middle_leaves_the_decision_open(was: str) -> None:
+    """Reopening it decides nothing; `verify` is asked, and the key stays the same."""
+    bench = Bench(graph([once(verify=CHECK), TaskNode("b")], "a b"))
+    bench.start()
+    if was == "unknown":
+        bench.fail("a", effect_open=True)
+    bench.cancel()
+    if was == "running":
+        bench.stopped("a")
+    bench.crash()
+
+    bench.retry()
+    bench.start()
+
+    assert bench.statuses() == {"a": "unknown", "b": "pending"}
+    assert bench.of(AskVerification) == [AskVerification(orchestration_id="o", task_id="a", attempt=1)]
+    bench.decide("a", "retry")
+    assert (bench.history(), bench.task("a").generation) == (["a#1", "a#2"], 1)
+
+
+def test_an_alternative_for_what_must_not_be_repeated_must_not_be_either() -> None:
+    """It does the same in another way."""
+    bench = Bench(graph([once(max_retries=0)]), mode=OrchestrationMode.ADAPTIVE, can_replan=True)
+    bench.start()
+    bench.fail("a")
+
+    bench.offer("a", graph([TaskNode("x", tool="x", cache=CachePolicy(60.0))]))
+
+    node = bench.task("x~1").node
+    assert (node.idempotent, node.cache) == (False, None)
