@@ -289,10 +289,19 @@ PROMISES: tuple[Promise, ...] = (
     promise(
         "What must not happen twice",
         "An `unknown` task is cancelled at once. A cancelled attempt that must not be repeated says that its effect "
-        "may have happened.",
+        "may have happened, and a retry makes its task `unknown` again: reopening it decides nothing.",
         UNKNOWN,
+        "a_retry_of_what_was_cancelled_in_the_middle_leaves_the_decision_open",
         "an_unknown_task_is_cancelled_at_once",
         "a_cancelled_attempt_says_that_its_effect_may_have_happened",
+    ),
+    promise(
+        "What must not happen twice",
+        "What an attempt raises while it is being stopped is no definite answer. A task of an alternative plan for "
+        "what must not be repeated must not be repeated either.",
+        UNKNOWN,
+        "what_a_stopped_attempt_raises_while_it_cleans_up_is_no_definite_answer",
+        "an_alternative_for_what_must_not_be_repeated_must_not_be_either",
     ),
     promise(
         "What need not happen again",
@@ -319,8 +328,8 @@ PROMISES: tuple[Promise, ...] = (
     promise(
         "What need not happen again",
         "a task is completed by the earlier output when it does the same on the same system under the same "
-        "declaration, sees the same context, is fed by the same edges, and all its upstream tasks are reused. "
-        "Conditions are decided anew.",
+        "declaration, sees the same context, is fed by the same edges, which deliver as they did, and all its "
+        "upstream tasks are reused. Conditions are decided anew.",
         AGAIN,
         "an_edited_dag_runs_only_what_changed_and_what_depends_on_it",
         "another_context_reuses_nothing_and_says_so",
