@@ -6,9 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 REPO ?= .
+# Tests start many processes of their own: more of them at once than this gains little.
+CORES ?= 2
+MINUTES ?= 1
 CODE := orchestration storage config server tests benchmarks examples
 
-.PHONY: help demo test test-all check bench lint format types lock clean
+.PHONY: help demo test test-all check bench chaos lint format types lock clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -19,10 +22,10 @@ demo: $(READY)  ## Report on the health of a Python codebase: make demo [REPO=pa
 	@$(BIN)/python -m server.demo --path "$(REPO)"
 
 test: $(READY)  ## Run the tests that take a few minutes
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(CORES)
 
 test-all: $(READY)  ## Run every test, the slow ones too
-	$(BIN)/pytest -m "slow or not slow" --timeout 600
+	$(BIN)/pytest -n $(CORES) -m "slow or not slow" --timeout 600
 
 check: lint types test  ## Format, lint, types, import rules, tests: what a change must pass
 
@@ -39,6 +42,9 @@ types: $(READY)  ## Check types
 
 bench: $(READY)  ## Measure tasks per second and memory
 	$(BIN)/python benchmarks/throughput.py
+
+chaos: $(READY)  ## Kill, stop and continue real processes at random: make chaos [MINUTES=5]
+	@$(BIN)/python -m tests.chaos.storm --minutes $(MINUTES)
 
 # A lock names exact versions and nothing else: no index, host or path. The development lock holds the other one.
 COMPILE := $(BIN)/pip-compile --quiet --no-header --no-annotate --strip-extras --no-emit-options \
