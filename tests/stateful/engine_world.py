@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from itertools import combinations
 
 from hypothesis import strategies as st
@@ -152,14 +153,16 @@ class Driven:
             )
         ]
         self._reuse(beginning.reused)
-        self.state = replay(name, self.dag, self.journal)
+        self.state: State = replay(name, self.dag, self.journal)
         self.is_dormant = True
         """Adopted, and not taken over yet."""
         self.live: dict[TaskId, int] = {}
         """Attempts the outside is running."""
         self.stopping: set[TaskId] = set()
-        self.beats: dict[TaskId, int] = {}
-        """Latest sign of life of live attempts, by the engine's clock."""
+        self.begun_us: dict[TaskId, int] = {}
+        """When the latest attempt began, by the clock the engine is told."""
+        self.beats_us: dict[TaskId, int] = {}
+        """Latest sign of life of live attempts, by the same clock."""
         self.questions: set[TaskId] = set()
         """Tasks an alternative is wanted for."""
         self.verifications: dict[TaskId, int] = {}
@@ -168,8 +171,10 @@ class Driven:
         """Tasks somebody looks into the cache for."""
         self.past: list[tuple[TaskId, int]] = []
         """Every attempt ever started."""
+        self.unended: set[TaskId] = set()
+        """Tasks with an attempt that has begun and not ended, as the journal tells."""
         self.open: set[TaskId] = set()
-        """Tasks with an attempt nobody knows the end of, until somebody decides."""
+        """Tasks with an attempt nobody knows the end of, until somebody decides; they may be cancelled meanwhile."""
         self.went_on_without: defaultdict[TaskId, set[TaskId]] = defaultdict(set)
         """Upstreams that were retried when the task was ready or had begun."""
         self.outcomes: dict[TaskId, str] = {}
@@ -194,9 +199,9 @@ class Driven:
 
     def lose(self) -> None:
         """Forget everything but the journal."""
-        self.live, self.stopping, self.beats = {}, set(), {}
+        self.live, self.stopping, self.beats_us, self.begun_us = {}, set(), {}, {}
         self.questions, self.verifications, self.lookups = set(), {}, set()
-        self.state: State = replay(self.name, self.dag, self.journal)
+        self.state = replay(self.name, self.dag, self.journal)
         self.is_dormant = True
 
     def forget(self, task_id: TaskId) -> None:
@@ -204,15 +209,24 @@ class Driven:
         self.live.pop(task_id, None)
         self.stopping.discard(task_id)
 
+    def cease(self, task_ids: Iterable[TaskId]) -> None:
+        """Tasks were cancelled: nobody waits for an answer about them any more."""
+        for task_id in task_ids:
+            if task_id in self.unended and not self.state.tasks[task_id].node.idempotent:
+                self.open.add(task_id)
+            self.unended.discard(task_id)
+            self.questions.discard(task_id)
+            self.lookups.discard(task_id)
+            self.verifications.pop(task_id, None)
+
     def reopen(self, event: RetryRequested) -> None:
         """Tasks begin a new generation: what had settled may change again."""
         for task_id in event.task_ids:
             before = self.outcomes.pop(task_id, None)
             assert before in {"failed", "cancelled", "skipped"}, f"{task_id} was {before}, and is retried"
-            if any(name == task_id for name, _ in self.past):
-                self.generations[task_id] += 1
-            self.open.discard(task_id)
-            self.went_on_without.pop(task_id, None)
+            if task_id not in self.open:
+                self.generations[task_id] += any(name == task_id for name, _ in self.past)
+                self.went_on_without.pop(task_id, None)
             for edge in self.state.tasks[task_id].outgoing:
-                if self.state.tasks[edge.target].status in BEGUN:
+                if self.state.tasks[edge.target].status in BEGUN or edge.target in self.open:
                     self.went_on_without[edge.target].add(task_id)

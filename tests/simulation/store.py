@@ -1,0 +1,161 @@
+"""The durable state of a schedule: one journal with its fencing token, heartbeats, requests, cache and outputs.
+
+It plays the `Storage` port, without waiting: each call is atomic, an append checks its token first. Beside the journal
+it keeps what the journal adds up to (`folded`), so that whoever drives can be compared with it after every commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from orchestration.engine.events import Recorded
+from orchestration.engine.state import State, replay
+from orchestration.errors import LeaseHeldError, StaleFencingTokenError
+from orchestration.execution.requests import Request
+from orchestration.models import TaskId
+from orchestration.ports import DriverIdentity, DriverView, Lease
+from tests.simulation.graphs import ID, SYSTEM, Story, Value
+
+MayTake = Callable[[DriverIdentity, DriverView | None], bool]
+
+
+@dataclass(slots=True)
+class Control:
+    """Something a person asked for."""
+
+    item: Request
+    is_stored: bool
+    """Whether it lies in the shared inbox; else whoever received it carries it out."""
+    is_withdrawn: bool = False
+    is_plain: bool = False
+    """Whether all there was to do was to begin driving."""
+    answers: list[bool] = field(default_factory=list)
+    """Committed answers, True for what was done; at most one."""
+
+    @property
+    def is_open(self) -> bool:
+        return not self.answers and not self.is_withdrawn
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """An output that equal tasks may use."""
+
+    value: Value
+    source: str
+    expires_at_us: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a driver adds to the journal in one transaction."""
+
+    events: list[Recorded] = field(default_factory=list)
+    outputs: dict[TaskId, Value] = field(default_factory=dict)
+    cached: dict[str, Cached] = field(default_factory=dict)
+    answers: list[tuple[Control, bool]] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.events and not self.answers
+
+
+class Store:
+    """The shared file.
+
+    Args:
+        story: What the orchestration begins with.
+        on_event: Told of every entry, with the token it was stored under, before it is folded in.
+    """
+
+    def __init__(self, story: Story, on_event: Callable[[Recorded, int], None]) -> None:
+        self.journal: list[Recorded] = []
+        self.folded = State(ID, story.dag)
+        self.token = 1
+        self.holder: DriverIdentity | None = None
+        self.outputs: dict[TaskId, Value] = dict(story.reused)
+        self.cache: dict[str, Cached] = {}
+        self.controls: list[Control] = []
+        self.fenced = 0
+        """Appends that were refused because their token was old."""
+        self._drivers: dict[str, DriverView] = {}
+        self._on_event = on_event
+        self._first = story.first
+
+    def begin(self) -> None:
+        """Store what a submission stores."""
+        self._add(list(self._first))
+
+    # Leases
+
+    def acquire(self, holder: DriverIdentity, may_take: MayTake) -> Lease:
+        """Take the lease, with a token one higher than any before."""
+        present = self.holder
+        if present is not None and present != holder and not may_take(present, self.view_of(present)):
+            raise LeaseHeldError(ID, str(present))
+        self.holder = holder
+        self.token += 1
+        return Lease(orchestration_id=ID, token=self.token, holder=holder)
+
+    def release(self, lease: Lease) -> None:
+        if lease.token == self.token:
+            self.holder = None
+
+    def beat(self, holder: DriverIdentity, lease: Lease, seconds: float) -> bool:
+        """Count a heartbeat; False when the lease was lost."""
+        known = self._drivers.get(holder.instance)
+        self._drivers[holder.instance] = DriverView(
+            identity=holder, beats=known.beats + 1 if known else 1, lease_seconds=seconds, beat_at_us=0
+        )
+        return lease.token == self.token
+
+    def view_of(self, holder: DriverIdentity) -> DriverView | None:
+        return self._drivers.get(holder.instance)
+
+    # The journal
+
+    def replay(self) -> State:
+        """Return what the journal adds up to, as whoever takes over gets it."""
+        return replay(ID, self.folded.dag, self.journal)
+
+    def append(self, lease: Lease, batch: Batch) -> None:
+        """Store a batch, all of it or nothing."""
+        if lease.token != self.token:
+            self.fenced += 1
+            raise StaleFencingTokenError(ID, lease.token, self.token)
+        self.outputs |= batch.outputs
+        self.cache |= batch.cached
+        self._add(batch.events)
+        for control, is_done in batch.answers:
+            if not control.is_withdrawn:
+                control.answers.append(is_done)
+
+    def _add(self, events: list[Recorded]) -> None:
+        for entry in events:
+            self._on_event(entry, self.token)
+            self.journal.append(entry)
+            self.folded.evolve(entry)
+        self.folded.newly_ready.clear()
+        self.folded.newly_dead.clear()
+        self.folded.touched.clear()
+
+    # The rest
+
+    def pending(self) -> list[Control]:
+        """Return the stored requests nobody has answered, oldest first."""
+        return [control for control in self.controls if control.is_stored and control.is_open]
+
+    def load_cached(self, key: str, now_us: int) -> Cached | None:
+        found = self.cache.get(key)
+        return found if found is not None and found.expires_at_us > now_us else None
+
+
+class StandIn:
+    """The one system of a schedule, as far as the cache's key wants to know it."""
+
+    name = SYSTEM
+    kind = "function"
+
+    def fingerprint(self, tool: str | None) -> str:
+        return f"{self.name}/{tool}"
