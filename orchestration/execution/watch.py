@@ -60,6 +60,8 @@ class Watch:
         self._changes: int | None = None
         self._taken: set[int] = set()
         """Requests on their way through the coordinator."""
+        self._heard: set[int] = set()
+        """Requests that were answered, or should have been: a list that was read before still holds them."""
 
     async def run(self) -> None:
         """Watch until cancelled; a fault of the storage is told once, and looked after with the next tick."""
@@ -122,24 +124,31 @@ class Watch:
         stored = [
             pending
             for pending in await self._storage.pending_controls()
-            if pending.orchestration_id == identifier
+            if pending.orchestration_id == identifier and pending.control_id not in self._taken
         ]
-        if stored:
-            await self._coordinator.request(Interrupt(orchestration_id=identifier))
-        for pending in stored:
-            if self._coordinator.driven.get(identifier) is not driven:
-                return  # one of them was its end
-            answered = anyio.Event()
-            self._take(driven, pending, answered.set)
-            await answered.wait()
+        self._taken.update(pending.control_id for pending in stored)
+        try:
+            if stored:
+                await self._coordinator.request(Interrupt(orchestration_id=identifier))
+            for pending in stored:
+                if self._coordinator.driven.get(identifier) is not driven:
+                    return  # one of them was its end
+                answered = anyio.Event()
+                self._take(driven, pending, answered.set)
+                await answered.wait()
+        finally:
+            self._taken.difference_update(pending.control_id for pending in stored)
 
     async def _look(self) -> None:
         changes = await self._storage.change_count()
         if changes == self._changes:
             return
-        for pending in await self._storage.pending_controls():
+        waiting = await self._storage.pending_controls()
+        self._heard &= {pending.control_id for pending in waiting}
+        for pending in waiting:
             driven = self._coordinator.driven.get(pending.orchestration_id)
-            if driven is not None and pending.control_id not in self._taken:
+            is_known = pending.control_id in self._taken or pending.control_id in self._heard
+            if driven is not None and not is_known:
                 self._take(driven, pending)
         self._changes = changes  # only now: a look that failed is made again
 
@@ -166,6 +175,7 @@ class Watch:
 
         def answered() -> None:
             self._taken.discard(pending.control_id)
+            self._heard.add(pending.control_id)
             on_answered()
 
         self._taken.add(pending.control_id)
