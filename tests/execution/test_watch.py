@@ -1,4 +1,4 @@
-"""A stored request is carried out once, however often it is seen; on virtual time, with a coordinator made to look at."""
+"""A stored request is carried out once, however often it is seen; on virtual time, with a watched coordinator."""
 
 from __future__ import annotations
 
