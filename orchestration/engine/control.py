@@ -57,8 +57,7 @@ class Control(AttemptOutcomes):
         )
         if waiting:
             self._record(state, TasksCancelled(task_ids=waiting))
-            for task_id in waiting:  # what was asked about it is of no interest any more
-                self._answered(state.orchestration_id, task_id)
+            self._take_back_questions(state.orchestration_id, waiting)
         if (
             state.orchestration_id in self._dormant
         ):  # nobody is left who could stop what the driver before ran

@@ -8,6 +8,7 @@ ask for); `engine.py` is the whole.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from orchestration.engine.deadlines import Deadline, DeadlineKind, Deadlines
@@ -243,6 +244,21 @@ class EngineCore:
     def _answered(self, orchestration_id: OrchestrationId, task_id: TaskId) -> None:
         """Note that a question was answered; it may be asked again."""
         self._asked.discard((orchestration_id, task_id))
+
+    def _take_back_questions(self, orchestration_id: OrchestrationId, task_ids: Collection[TaskId]) -> None:
+        """Forget what was asked about tasks, and don't ask what this very decision was about to."""
+        names = set(task_ids)
+        for task_id in task_ids:
+            self._answered(orchestration_id, task_id)
+        self._decision.effects[:] = [
+            effect
+            for effect in self._decision.effects
+            if not (
+                isinstance(effect, RequestAlternative | AskVerification | LookUpResult)
+                and effect.orchestration_id == orchestration_id
+                and effect.task_id in names
+            )
+        ]
 
     # Starting and stopping
 

@@ -387,3 +387,15 @@ def test_an_alternative_for_what_must_not_be_repeated_must_not_be_either() -> No
 
     node = bench.task("x~1").node
     assert (node.idempotent, node.cache) == (False, None)
+
+
+def test_nothing_is_asked_about_a_task_that_the_same_moment_cancels() -> None:
+    """The attempt is given up and the orchestration's time is over at once: nobody wants the answer any more."""
+    bench = Bench(graph([once(verify=CHECK, timeout_seconds=5.0)]), timeout_seconds=20.0)
+    bench.start()
+    bench.wait(5)
+
+    bench.wait(20)
+
+    assert bench.statuses() == {"a": "cancelled"}
+    assert bench.of(AskVerification) == []
