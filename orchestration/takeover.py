@@ -103,8 +103,7 @@ class OrchestrationKeeper(OrchestrationController):
     async def _carry_out_forgotten(self, session: Session, orphans: OrphanWatch) -> None:
         """Carry out requests that were stored for a driver which ended, or paused, before it came to them."""
         longest_us = round((self.options.control_wait_seconds + DRIVER_SECONDS) * 1_000_000)
-        for orchestration_id in await orphans.find_requests(self._clock.now_us() - longest_us):
-            record = await self.storage.load_orchestration(orchestration_id)
+        for record in await orphans.find_requests(self._clock.now_us() - longest_us):
             try:
                 await self._carry_out_stored(session, record)
             except OrchestrationError as exc:
@@ -112,7 +111,7 @@ class OrchestrationKeeper(OrchestrationController):
                 log.warning(
                     "Can't carry out a stored request",
                     operation="CONTROL_FAILED",
-                    orchestration_id=orchestration_id,
+                    orchestration_id=record.orchestration_id,
                     reason=str(exc),
                 )
 

@@ -1,6 +1,6 @@
 """Finds what lost its driver: unfinished orchestrations nobody drives, or whose driver is gone or silent for too long.
 
-May import: orchestration.{clock, models, ports}, orchestration.execution.{identity, leases}, stdlib.
+May import: orchestration.{clock, errors, models, ports}, orchestration.execution.{identity, leases}, stdlib.
 
 The list of what is unfinished is read when the shared state has changed, at most once a second, and every few seconds
 anyway. Whether the processes in it live is looked at with every call: that costs a look into `/proc` per process.
@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 
 from orchestration.clock import Clock
+from orchestration.errors import OrchestrationNotFoundError
 from orchestration.execution.leases import LeaseObserver
 from orchestration.models import OrchestrationId, OrchestrationStatus
 from orchestration.ports import DriverIdentity, OrchestrationRecord, Storage
@@ -62,7 +63,7 @@ class OrphanWatch:
         await self._list_anew()
         return [record for record in self._records if self._is_orphan(record)]
 
-    async def find_requests(self, older_than_us: int) -> list[OrchestrationId]:
+    async def find_requests(self, older_than_us: int) -> list[OrchestrationRecord]:
         """Return what has a request waiting that nobody will carry out: paused or ended, and driven by nobody.
 
         Looked at every few seconds only; nothing in between.
@@ -79,11 +80,14 @@ class OrphanWatch:
             for pending in await self._storage.pending_controls()
             if pending.sent_at_us < older_than_us
         }
-        found: list[OrchestrationId] = []
+        found: list[OrchestrationRecord] = []
         for orchestration_id in sorted(waiting):
-            record = await self._storage.load_orchestration(orchestration_id)
+            try:
+                record = await self._storage.load_orchestration(orchestration_id)
+            except OrchestrationNotFoundError:
+                continue  # it was removed meanwhile, and its requests with it
             if not self._is_ours(record) and not self._is_resting(record) and self._is_free(record):
-                found.append(orchestration_id)
+                found.append(record)
         return found
 
     def rest(self, record: OrchestrationRecord) -> None:
@@ -105,8 +109,7 @@ class OrphanWatch:
         self._changes = changes
         self._listed_at = now
         self._records = await self._storage.list_unfinished()
-        there = {record.orchestration_id for record in self._records}
-        self._resting = {name: rest for name, rest in self._resting.items() if name in there}
+        self._resting = {name: since for name, since in self._resting.items() if now - since < _REST_SECONDS}
 
     def _is_orphan(self, record: OrchestrationRecord) -> bool:
         if self._is_ours(record) or record.summary.state is OrchestrationStatus.PAUSED:

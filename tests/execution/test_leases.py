@@ -9,12 +9,12 @@ import anyio
 import pytest
 
 from orchestration import AdvancedTaskOrchestrator, OrchestratorOptions, TaskDAG, TaskNode
-from orchestration.errors import LeaseLostError
+from orchestration.errors import LeaseLostError, OrchestrationNotFoundError
 from orchestration.execution.identity import this_process
 from orchestration.execution.leases import LeaseObserver
 from orchestration.execution.memory_storage import MemoryStorage
 from orchestration.execution.orphans import OrphanWatch
-from orchestration.ports import DriverIdentity, DriverView
+from orchestration.ports import ControlAction, ControlRequest, DriverIdentity, DriverView
 
 pytestmark = pytest.mark.anyio
 
@@ -310,3 +310,19 @@ async def test_what_could_not_be_taken_over_is_left_in_peace_for_a_while(make: M
     assert await watch.find() == []
     clock.seconds += 2
     assert [found.orchestration_id for found in await watch.find()] == [name]
+
+
+async def test_a_request_of_what_was_removed_meanwhile_stops_nothing(make: Make) -> None:
+    """Housekeeping may be faster than the look for forgotten requests."""
+
+    class Removed(Shared):
+        async def load_orchestration(self, orchestration_id: str) -> Any:
+            raise OrchestrationNotFoundError(orchestration_id)
+
+    storage = Removed()
+    clock = ManualClock()
+    name = await make({"work": anyio.sleep_forever}, state_manager=storage).submit(task())
+    await storage.send_control(name, ControlRequest(action=ControlAction.CANCEL), sent_at_us=0)
+    watch = OrphanWatch(storage, LeaseObserver(clock), clock, lambda _: False, this_process("me"))
+
+    assert await watch.find_requests(older_than_us=1) == []
