@@ -45,6 +45,7 @@ from orchestration.engine.events import (
     ResultReused,
     RetryRequested,
     TaskDecided,
+    VerificationUnclear,
 )
 from orchestration.engine.inputs import (
     DeadlineReached,
@@ -412,7 +413,7 @@ class ParallelCoordinator:
             for driven, commit in zip(touched, commits, strict=True):
                 events = driven.pending_events
                 if driven.is_critical:
-                    _tell_open(events)
+                    _tell_open(driven.state, events)
                 driven.clear_pending()
                 driven.publish(events, commit.summary)
                 if self._is_detailed and log.is_enabled_for(logging.DEBUG):
@@ -516,17 +517,27 @@ class ParallelCoordinator:
             self.post(await self._find_alternative(state, effect))
 
 
-def _tell_open(events: list[Recorded]) -> None:
-    """Log the tasks that wait for a decision from now on: nothing else may tell whoever runs this."""
+def _tell_open(state: State, events: list[Recorded]) -> None:
+    """Log the tasks that wait for a decision from now on: nothing else may tell whoever runs this.
+
+    One with a `verify` waits for its answer first, and for a decision only once that was unclear.
+    """
     for recorded in events:
-        if isinstance(recorded.event, AttemptLeftOpen):
-            log.warning(
-                "Nobody knows how an attempt ended; its task waits for a decision",
-                operation="TASK_UNKNOWN",
-                orchestration_id=recorded.orchestration_id,
-                task_id=recorded.event.task_id,
-                reason=recorded.event.error.message,
-            )
+        event = recorded.event
+        match event:
+            case AttemptLeftOpen() if state.tasks[event.task_id].node.verify is None:
+                reason = event.error.message
+            case VerificationUnclear():
+                reason = event.reason
+            case _:
+                continue
+        log.warning(
+            "Nobody knows how an attempt ended; its task waits for a decision",
+            operation="TASK_UNKNOWN",
+            orchestration_id=recorded.orchestration_id,
+            task_id=event.task_id,
+            reason=reason,
+        )
 
 
 def reopened_in(events: list[Recorded]) -> tuple[TaskId, ...]:

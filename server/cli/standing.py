@@ -91,8 +91,9 @@ def _orphan_lines(args: argparse.Namespace, found: dict[str, Any]) -> list[str]:
     if running := found["current_running_tasks"]:
         decides = hint(args, "decide", found["orchestration_id"], running[0], "retry")
         lines.append(
-            "The process that drove it is gone, and the attempts it was running ended with it. They run again when it "
-            "goes on, but for tasks with `idempotent: false`: those wait for a decision then, or take it now "
+            "The process that drove it is gone, and nobody will hear how the attempts it was running end; a command it "
+            "left behind is ended by whoever goes on. They run again then, but for tasks with `idempotent: false`: "
+            "those wait for a decision, or take it now "
             f"(`{decides}`, or done, or failed)."
         )
     elif found["state"] != "paused":

@@ -111,7 +111,10 @@ def test_what_nobody_drives_is_controlled_where_it_is_asked(cli: CommandLine) ->
 
     assert "State:         running (orphaned)\n" in orphan.out
     assert "Cut off:       wait\n" in orphan.out
-    assert "The process that drove it is gone, and the attempts it was running ended with it." in orphan.out
+    assert (
+        "The process that drove it is gone, and nobody will hear how the attempts it was running end; a command"
+        in orphan.out
+    )
     assert "It can't go on here: System 'jobs' has no " in orphan.out
     assert paused.code == 0
     assert paused.out.startswith("halting-1 is paused: ")

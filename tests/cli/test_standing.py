@@ -61,7 +61,9 @@ def test_an_orphan_s_tasks_are_cut_off_and_not_running(capsys: pytest.CaptureFix
 
     assert "State:         running (orphaned)" in shown
     assert "Cut off:       load" in shown
-    assert shown[-3].startswith("The process that drove it is gone, and the attempts it was running ended")
+    assert shown[-3].startswith(
+        "The process that drove it is gone, and nobody will hear how the attempts it was"
+    )
     assert "`advanced-orchestration decide x-1 load retry`, or done, or failed" in shown[-3]
     assert shown[-2:] == [
         "It can't go on here: System 'jobs' is not configured here.",

@@ -17,6 +17,7 @@ from orchestration import (
     StorageUnavailableError,
     TaskDAG,
     TaskNode,
+    Verification,
 )
 from orchestration.engine.events import AttemptStarted
 from orchestration.errors import ControlPendingError, HistoryMismatchError, LeaseLostError
@@ -276,3 +277,29 @@ async def test_the_worker_of_an_attempt_that_ends_slowly_is_replaced(make: Make)
             result = await orchestrator.execute_dag(dag)
 
     assert result["success"] is True
+
+
+@pytest.mark.parametrize("answer", ["done", "unclear"])
+async def test_what_waits_for_a_decision_is_logged_and_what_verify_settles_is_not(
+    make: Make, caplog: pytest.LogCaptureFixture, answer: str
+) -> None:
+    """Whoever runs it without looking at it learns that it waits; nobody is alarmed by a question being asked."""
+
+    async def slow() -> None:
+        await anyio.sleep(1000)
+
+    async def ask() -> str:
+        return answer
+
+    dag = TaskDAG("once")
+    node = TaskNode("a", tool="slow", idempotent=False, timeout_seconds=5.0, verify=Verification(tool="ask"))
+    dag.add_task(node)
+    with anyio.fail_after(600):
+        async with make({"slow": slow, "ask": ask}) as orchestrator:
+            name = await orchestrator.submit(dag)
+            await anyio.sleep(30)
+            status = orchestrator.get_orchestration_status(name)
+
+    told = [record for record in caplog.records if "waits for a decision" in record.getMessage()]
+    assert status["counts"] == ({"completed": 1} if answer == "done" else {"unknown": 1})
+    assert len(told) == (0 if answer == "done" else 1)
