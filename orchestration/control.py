@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from orchestration.driver import OrchestrationDriver
 from orchestration.engine.events import Recorded
 from orchestration.engine.inputs import DecisionKind, Interrupt
+from orchestration.engine.state import State
 from orchestration.errors import (
     ControlPendingError,
     InvalidArgumentError,
@@ -25,7 +26,7 @@ from orchestration.errors import (
     StaleFencingTokenError,
 )
 from orchestration.execution.coordinator import reopened_in
-from orchestration.execution.recovery import load_state
+from orchestration.execution.driven import Driven
 from orchestration.execution.requests import Request, input_of
 from orchestration.execution.session import Session
 from orchestration.execution.watch import TICK_SECONDS
@@ -250,28 +251,24 @@ class OrchestrationController(OrchestrationDriver):
         async with self._deciding():
             if identifier in self._live:
                 return None
+
+            def check(state: State) -> None:
+                _refuse_ended(identifier, state.status, request.action)
+                if request.action in _GOES_ON:
+                    self._refuse_missing(state)
+
             try:
-                async with self._leased(record) as lease:
-                    state = await load_state(self.storage, identifier)
-                    _refuse_ended(identifier, state.status, request.action)  # it may have ended meanwhile
-                    if request.action in _GOES_ON:
-                        self._refuse_missing(state)
-                    driven = coordinator.adopt(lease, state)
-                    try:
-                        await session.watch.carry_out_stored(driven)
-                        _refuse_ended(identifier, driven.state.status, request.action)  # that was its end
-                        events = await self._put(session, request, state.status, item, output)
-                    except BaseException:
-                        coordinator.let_go(identifier)
-                        raise
+                async with self._adopted(session, record, check) as driven:
+                    if driven.finished.is_set():
+                        return None  # a stored request was its end; what is possible now is looked at anew
+                    events = await self._put(session, request, driven.state.status, item, output)
                     if driven.finished.is_set():
                         pass  # that was its end
                     elif request.action in _GOES_ON or request.action is ControlAction.CANCEL:
                         self._watch(session, record, driven, [])
                         coordinator.begin(driven)
                     else:
-                        coordinator.let_go(identifier)
-                        await self.storage.release_lease(lease)
+                        await self._put_down(session, driven)
             except LeaseHeldError:
                 return None
         if request.action is ControlAction.CANCEL:
@@ -279,6 +276,11 @@ class OrchestrationController(OrchestrationDriver):
             if driven.failure is not None:
                 raise driven.failure
         return _done(events)
+
+    async def _put_down(self, session: Session, driven: Driven) -> None:
+        """Let go of what was held only for a request, and give its lease back."""
+        session.coordinator.let_go(driven.lease.orchestration_id)
+        await self.storage.release_lease(driven.lease)
 
     async def _put(
         self,

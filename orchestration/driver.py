@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -311,8 +311,8 @@ class OrchestrationDriver(OrchestrationReader):
             live = self._live.get(identifier)
             if live is not None:
                 return live, False
-            async with self._leased(record) as lease:
-                state = await load_state(self.storage, identifier)
+
+            def check(state: State) -> None:
                 if state.status.is_terminal:
                     raise NotPossibleError(
                         f"Orchestration {identifier!r}",
@@ -321,17 +321,47 @@ class OrchestrationDriver(OrchestrationReader):
                         "Only unfinished ones can.",
                     )
                 self._refuse_missing(state)
-                driven = session.coordinator.adopt(lease, state)
-                self._watch(session, record, driven, [])
-                live = self._live[identifier]
-                try:
-                    await session.watch.carry_out_stored(driven)
-                except BaseException:
-                    session.coordinator.let_go(identifier)
-                    raise
+
+            async with self._adopted(session, record, check, is_watched=True) as driven:
+                live = self._live.get(identifier) or Live(record, driven, [], None, 0.0)
                 if not driven.finished.is_set():
                     session.coordinator.begin(driven)
             return live, True
+
+    @asynccontextmanager
+    async def _adopted(
+        self,
+        session: Session,
+        record: OrchestrationRecord,
+        check: Callable[[State], None],
+        *,
+        is_watched: bool = False,
+    ) -> AsyncIterator[Driven]:
+        """Hold an orchestration nobody drives, with nothing of it begun and its stored requests carried out.
+
+        One of these may have been its end. When something goes wrong it is let go, and its lease given back.
+
+        Args:
+            session: Drives.
+            record: As it was read before.
+            check: Raises when it may not be held after all; it may have changed since.
+            is_watched: Whether this object's status and metrics cover it from the beginning.
+
+        Raises:
+            LeaseHeldError: Another process drives it.
+        """
+        async with self._leased(record) as lease:
+            state = await load_state(self.storage, record.orchestration_id)
+            check(state)
+            driven = session.coordinator.adopt(lease, state)
+            try:
+                if is_watched:
+                    self._watch(session, record, driven, [])
+                await session.watch.carry_out_stored(driven)
+                yield driven
+            except BaseException:
+                session.coordinator.let_go(record.orchestration_id)
+                raise
 
     @asynccontextmanager
     async def _leased(self, record: OrchestrationRecord) -> AsyncIterator[Lease]:

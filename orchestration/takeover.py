@@ -11,7 +11,6 @@ from orchestration.control import DRIVER_SECONDS, OrchestrationController
 from orchestration.driver import Live
 from orchestration.errors import LeaseHeldError, NotPossibleError, OrchestrationError, StorageError
 from orchestration.execution.orphans import OrphanWatch
-from orchestration.execution.recovery import load_state
 from orchestration.execution.session import Session
 from orchestration.execution.watch import TICK_SECONDS
 from orchestration.logs import get_logger
@@ -117,25 +116,17 @@ class OrchestrationKeeper(OrchestrationController):
 
     async def _carry_out_stored(self, session: Session, record: OrchestrationRecord) -> None:
         """Take an orchestration for as long as its stored requests take, or go on with it if one of them says so."""
-        identifier = record.orchestration_id
-        coordinator = session.coordinator
-        async with self._deciding(), self._leased(record) as lease:
-            state = await load_state(self.storage, identifier)
-            self._refuse_missing(state)
-            driven = coordinator.adopt(lease, state)
-            try:
-                await session.watch.carry_out_stored(driven)
-            except BaseException:
-                coordinator.let_go(identifier)
-                raise
-            if driven.finished.is_set():
-                return
-            if driven.state.status in {OrchestrationStatus.RUNNING, OrchestrationStatus.CANCELLING}:
-                self._watch(session, record, driven, [])
-                coordinator.begin(driven)
-            else:
-                coordinator.let_go(identifier)
-                await self.storage.release_lease(lease)
+        async with self._deciding():
+            if record.orchestration_id in self._live:
+                return  # a call of this object was faster, and carries them out
+            async with self._adopted(session, record, self._refuse_missing) as driven:
+                if driven.finished.is_set():
+                    return
+                if driven.state.status in {OrchestrationStatus.RUNNING, OrchestrationStatus.CANCELLING}:
+                    self._watch(session, record, driven, [])
+                    session.coordinator.begin(driven)
+                else:
+                    await self._put_down(session, driven)
 
     async def _adopt_orphan(
         self, session: Session, record: OrchestrationRecord, orphans: OrphanWatch
