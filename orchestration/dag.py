@@ -1,6 +1,9 @@
 """The task graph: structure, order and analysis. Validation of everything at once is in `validation.py`.
 
-May import: orchestration.{errors, models, problems}, networkx (late: only a cycle needs it), stdlib.
+May import: orchestration.{errors, hierarchy, models, problems}, networkx (late: only a cycle needs it), stdlib.
+
+A task may be part of another one (`parent`). The analysis looks at what runs: a parent takes no time and no place on a
+level, its parts begin when it could, and what waits for it waits for its last parts.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestration.errors import CycleError, DuplicateTaskError, InvalidArgumentError, UnknownDependencyError
+from orchestration.hierarchy import Hierarchy
 from orchestration.models import JsonObject, TaskEdge, TaskId, TaskNode, TaskStatus
 from orchestration.problems import nearest
 
@@ -100,8 +104,11 @@ class TaskDAG:
 
     def incoming(self) -> dict[TaskId, list[TaskEdge]]:
         """Return each task's incoming edges, in insertion order. Both ends of every edge must be there."""
+        return self._by_target(self.edges)
+
+    def _by_target(self, edges: Sequence[TaskEdge]) -> dict[TaskId, list[TaskEdge]]:
         found: dict[TaskId, list[TaskEdge]] = {task_id: [] for task_id in self.nodes}
-        for edge in self.edges:
+        for edge in edges:
             found[edge.target_task_id].append(edge)
         return found
 
@@ -111,6 +118,28 @@ class TaskDAG:
         for edge in self.edges:
             found[edge.source_task_id].append(edge)
         return found
+
+    def parents(self) -> set[TaskId]:
+        """Return the tasks that have parts, whether they are in the DAG or not."""
+        return {node.parent for node in self.nodes.values() if node.parent is not None}
+
+    def composites(self) -> set[TaskId]:
+        """Return the tasks that run nothing themselves: their parts do, or the children a `foreach` makes of a list."""
+        return self.parents() | {task_id for task_id, node in self.nodes.items() if node.foreach is not None}
+
+    def flattened_edges(self) -> list[TaskEdge]:
+        """Return the edges between what runs; `edges` itself where no task has a parent.
+
+        An edge out of a parent starts at its leaves instead, and at theirs. What a parent waits for, its roots wait for
+        through it: an edge leads from each parent to its roots.
+
+        Raises:
+            UnknownDependencyError: A task's parent is not there.
+            CycleError: Tasks are parts of each other.
+        """
+        if not any(node.parent is not None for node in self.nodes.values()):
+            return self.edges
+        return Hierarchy(self.nodes, self.edges).flattened(self.edges)
 
     def validate_dependencies(self) -> bool:
         """Return True when every edge joins two tasks of the DAG and there is no cycle.
@@ -125,23 +154,28 @@ class TaskDAG:
     def topological_sort(self) -> list[TaskId]:
         """Return the ids so that every task comes after its upstreams; ties are broken by insertion order.
 
+        A parent comes before its parts.
+
         Raises:
             UnknownDependencyError: An edge names a task that is not there.
             CycleError: The edges form a cycle; the error names it.
         """
+        return self._sorted(self.flattened_edges())
+
+    def _sorted(self, edges: Sequence[TaskEdge]) -> list[TaskId]:
         ids = list(self.nodes)
-        links = self._links()
+        links = self._links(edges)
         order = sorted_prefix(len(ids), links)
         if len(order) < len(ids):
             cycle = next(find_cycles(len(ids), links, order))
             raise CycleError([ids[index] for index in cycle])
         return [ids[index] for index in order]
 
-    def _links(self) -> list[tuple[int, int]]:
-        """Return the edges as pairs of insertion positions."""
+    def _links(self, edges: Sequence[TaskEdge]) -> list[tuple[int, int]]:
+        """Return edges as pairs of insertion positions."""
         position = {task_id: index for index, task_id in enumerate(self.nodes)}
         try:
-            return [(position[edge.source_task_id], position[edge.target_task_id]) for edge in self.edges]
+            return [(position[edge.source_task_id], position[edge.target_task_id]) for edge in edges]
         except KeyError as exc:
             near = nearest(exc.args[0], position)
             raise UnknownDependencyError(exc.args[0], [near] if near else ()) from None
@@ -149,23 +183,28 @@ class TaskDAG:
     # Analysis
 
     def expected_durations(self) -> dict[TaskId, float]:
-        """Return each task's expected seconds: its estimate, else the mean of the known ones, else 1."""
+        """Return each task's expected seconds: its estimate, else the mean of the known ones, else 1.
+
+        A task with parts takes none: they do the work.
+        """
+        parents = self.parents()
         known = [
             node.estimated_time_seconds
-            for node in self.nodes.values()
-            if node.estimated_time_seconds is not None
+            for task_id, node in self.nodes.items()
+            if node.estimated_time_seconds is not None and task_id not in parents
         ]
         mean = sum(known) / len(known) if known else DEFAULT_DURATION_SECONDS
-        return {
+        found = {
             task_id: mean if node.estimated_time_seconds is None else node.estimated_time_seconds
             for task_id, node in self.nodes.items()
         }
+        return found | dict.fromkeys(parents & found.keys(), 0.0) if parents else found
 
     def critical_path(self, durations: Mapping[TaskId, float] | None = None) -> CriticalPath:
-        """Return the longest path by duration.
+        """Return the longest path by duration; parents are not named on it.
 
         Args:
-            durations: Seconds per task; `expected_durations()` when absent. Tasks not named take none.
+            durations: Seconds per task; `expected_durations()` when absent. Tasks not named, and parents, take none.
 
         Raises:
             UnknownDependencyError: An edge names a task that is not there.
@@ -174,22 +213,26 @@ class TaskDAG:
         spent = self.expected_durations() if durations is None else durations
         finish: dict[TaskId, float] = {}
         previous: dict[TaskId, TaskId] = {}
-        order = self.topological_sort()
-        incoming = self.incoming()
+        parents = self.parents()
+        edges = self.flattened_edges()
+        order = self._sorted(edges)
+        incoming = self._by_target(edges)
         for task_id in order:
             start = 0.0
             for edge in incoming[task_id]:
                 if finish[edge.source_task_id] > start or task_id not in previous:
                     start = max(start, finish[edge.source_task_id])
                     previous[task_id] = edge.source_task_id
-            finish[task_id] = start + spent.get(task_id, 0.0)
+            finish[task_id] = start + (0.0 if task_id in parents else spent.get(task_id, 0.0))
         if not finish:
             return CriticalPath((), 0.0)
         last = max(finish, key=lambda task_id: finish[task_id])
         path = [last]
         while path[-1] in previous:
             path.append(previous[path[-1]])
-        return CriticalPath(tuple(reversed(path)), finish[last])
+        return CriticalPath(
+            tuple(task_id for task_id in reversed(path) if task_id not in parents), finish[last]
+        )
 
     def lower_bound_seconds(self, workers: int, durations: Mapping[TaskId, float] | None = None) -> float:
         """Return a makespan no schedule on `workers` workers can beat: max(critical path, work / workers).
@@ -201,20 +244,34 @@ class TaskDAG:
         if workers < 1:
             raise InvalidArgumentError("workers", workers, "at least 1")
         spent = self.expected_durations() if durations is None else durations
-        work = sum(spent.get(task_id, 0.0) for task_id in self.nodes)
+        parents = self.parents()
+        work = sum(spent.get(task_id, 0.0) for task_id in self.nodes if task_id not in parents)
         return max(self.critical_path(spent).seconds, work / workers)
 
     def width(self) -> int:
-        """Return the most tasks on one level, a level being the tasks with equally many edges to a root."""
-        level: dict[TaskId, int] = {}
-        order = self.topological_sort()
-        incoming = self.incoming()
-        for task_id in order:
-            level[task_id] = 1 + max((level[edge.source_task_id] for edge in incoming[task_id]), default=0)
-        counts: dict[int, int] = {}
-        for depth in level.values():
-            counts[depth] = counts.get(depth, 0) + 1
-        return max(counts.values(), default=0)
+        """Return the most tasks on one level, a level being the tasks with equally many tasks before them.
+
+        Parents are not counted, and what is behind one is on no higher level for it.
+        """
+        return max((len(level) for level in self.levels()), default=0)
+
+    def levels(self) -> list[list[TaskId]]:
+        """Return what runs level by level: each task right after the last of those it waits for; without parents."""
+        depth: dict[TaskId, int] = {}
+        found: list[list[TaskId]] = []
+        parents = self.parents()
+        edges = self.flattened_edges()
+        incoming = self._by_target(edges)
+        for task_id in self._sorted(edges):
+            before = max((depth[edge.source_task_id] for edge in incoming[task_id]), default=0)
+            if task_id in parents:
+                depth[task_id] = before
+                continue
+            depth[task_id] = before + 1
+            if before == len(found):
+                found.append([])
+            found[before].append(task_id)
+        return found
 
 
 def sorted_prefix(count: int, links: Sequence[tuple[int, int]]) -> list[int]:

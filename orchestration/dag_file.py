@@ -1,6 +1,7 @@
 """A DAG as a file: YAML or JSON in, `TaskDAG` out, and back. The format is described in `docs/dag-file.md`.
 
-May import: orchestration.{dag, documents, errors, models, options, problems, validation}, pydantic, stdlib.
+May import: orchestration.{dag, dag_places, documents, errors, hierarchy_rules, models, options, problems, task_fields,
+validation}, pydantic, stdlib.
 
 What was written is read back as the same DAG, edge for edge. Two readers: `parse_document` (and `load_dag`)
 trusts nothing and reports every mistake at once; `dag_from_json` reads what `dag_to_json` wrote into the
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
 from enum import IntEnum, StrEnum
 from os import PathLike
@@ -22,11 +22,14 @@ from pydantic import ValidationError
 
 from orchestration import documents
 from orchestration.dag import TaskDAG
+from orchestration.dag_places import MAX_PLACES, with_lines
 from orchestration.errors import InvalidArgumentError, InvalidDagError, Problem
+from orchestration.hierarchy_rules import RUNS_NOTHING
 from orchestration.models import NOT_YET_AVAILABLE, Json, JsonObject, TaskEdge, TaskId, TaskNode
 from orchestration.options import Limits
 from orchestration.problems import problems_in, shown, unknown_key
-from orchestration.validation import edge_path, validate
+from orchestration.task_fields import field_problems, without_unknown
+from orchestration.validation import validate
 
 DOCUMENT_KEYS = ("dag_id", "goal", "timeout_seconds", "defaults", "tasks", "edges", "metadata")
 TASK_KEYS = (*(field.name for field in dataclasses.fields(TaskNode)), "depends_on")
@@ -44,12 +47,11 @@ DEFAULTABLE_KEYS = (
     "heartbeat_timeout_seconds",
     "idempotent",
     "cache",
+    "approval",
     "cost",
 )
 """Task fields that `defaults` may fill for every task that does not give them itself."""
 _DEFAULT_LIMITS = Limits()
-_MAX_PLACES = 1_000
-"""Problems whose line is looked up."""
 _Pair = tuple[TaskId, TaskId]
 
 
@@ -74,17 +76,24 @@ def load_dag(source: str | PathLike[str], limits: Limits = _DEFAULT_LIMITS) -> T
     reader = _Reader(documents.read_document(text), limits)
     dag = reader.read()
     if reader.problems:
-        raise InvalidDagError(_with_lines(reader, text))
+        raise InvalidDagError(with_lines(reader.problems, text, reader.task_places, reader.edge_places))
     return dag
 
 
-def parse_document(document: Mapping[str, Any], limits: Limits = _DEFAULT_LIMITS) -> TaskDAG:
+def parse_document(
+    document: Mapping[str, Any], limits: Limits = _DEFAULT_LIMITS, *, is_live: bool = False
+) -> TaskDAG:
     """Make a DAG of a document that was read already, an inline `dag` argument for example.
+
+    Args:
+        document: What was read.
+        limits: How large the DAG may be.
+        is_live: Whether it may have tasks that only a run makes (`~n`, `[n]`).
 
     Raises:
         InvalidDagError: The document has mistakes; all are listed.
     """
-    reader = _Reader(document, limits)
+    reader = _Reader(document, limits, is_live=is_live)
     dag = reader.read()
     if reader.problems:
         raise InvalidDagError(reader.problems)
@@ -137,9 +146,10 @@ def _read_text(path: Path) -> str:
 class _Reader:
     """One reading of a document: the DAG as far as it could be made, and every mistake."""
 
-    def __init__(self, document: object, limits: Limits) -> None:
+    def __init__(self, document: object, limits: Limits, *, is_live: bool = False) -> None:
         self.document = document
         self.limits = limits
+        self.is_live = is_live
         self.problems: list[Problem] = []
         self.task_places: dict[TaskId, int] = {}
         """Where each task stands in `tasks`."""
@@ -170,13 +180,15 @@ class _Reader:
         ] + entries
         if dag.nodes or not self.problems:
             self.problems += [
-                problem for problem in validate(dag, self.limits) if not self._is_known(problem)
+                problem
+                for problem in validate(dag, self.limits, is_live=self.is_live)
+                if not self._is_known(problem)
             ]
         return dag
 
     def _is_known(self, problem: Problem) -> bool:
         """Whether a finding about the whole only repeats one about a part."""
-        return any(known.path == problem.path for known in self.problems[:_MAX_PLACES])
+        return any(known.path == problem.path for known in self.problems[:MAX_PLACES])
 
     def _report(self, path: str, message: str, fix: str = "") -> None:
         self.problems.append(Problem(path, message, fix))
@@ -245,12 +257,17 @@ class _Reader:
     def _tasks(self, dag: TaskDAG, given: list[Any], defaults: dict[str, Any]) -> list[TaskEdge]:
         """Add the tasks; return the edges their `depends_on` stands for."""
         edges: list[TaskEdge] = []
+        parents = {
+            task["parent"] for task in given if isinstance(task, Mapping) and _is_text(task.get("parent"))
+        }
+        of_parents = {key: value for key, value in defaults.items() if key not in RUNS_NOTHING}
         for index, task in enumerate(given):
             path = f"tasks[{index}]"
             if not isinstance(task, Mapping):
                 self._report(path, f"is {shown(task)}; expected a mapping with at least a task_id.")
                 continue
-            node = self._task(path, task, defaults)
+            is_parent = bool(parents) and _is_text(task.get("task_id")) and task["task_id"] in parents
+            node = self._task(path, task, of_parents if is_parent else defaults)
             if node is None:
                 continue
             if node.task_id in dag.nodes:
@@ -268,17 +285,20 @@ class _Reader:
     def _task(self, path: str, task: Mapping[str, Any], defaults: dict[str, Any]) -> TaskNode | None:
         if not task.keys() <= _TASK_KEY_SET:
             self._refuse_unknown(path, task, TASK_KEYS)
+        if not task.keys().isdisjoint(_RECORDS):
+            task = without_unknown(path, task, self.problems)
         fields = {**defaults, **{key: value for key, value in task.items() if key in _FIELD_SET}}
         try:
             return TaskNode(**fields)
         except ValidationError as exc:
-            self.problems += [_with_id_rule(problem) for problem in problems_in(exc, path)]
-        try:
-            return TaskNode(
-                task_id=fields.get("task_id", "")
-            )  # stands in, so that edges to it are no mistake
-        except ValidationError:
-            return None
+            self.problems += field_problems(exc, path, fields)
+        parent = fields.get("parent")
+        for kept in (parent, None) if _is_text(parent) else (None,):
+            try:  # stands in, so that edges to it are no mistake
+                return TaskNode(task_id=fields.get("task_id", ""), parent=kept)
+            except ValidationError:
+                continue
+        return None
 
     def _depends_on(self, path: str, index: int, task_id: TaskId, given: object) -> list[TaskEdge]:
         if given is None:
@@ -316,53 +336,13 @@ class _Reader:
         return edges
 
 
-def _with_id_rule(problem: Problem) -> Problem:
-    """Say in words what the pattern of a task id says."""
-    if not problem.path.endswith(".task_id") or "pattern" not in problem.message:
-        return problem
-    message = (
-        problem.message.split("; ")[0] + "; expected a letter or digit, then letters, digits, `_` and `-`."
-    )
-    return dataclasses.replace(problem, message=message, fix="Write at most 100 of these characters.")
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
+_RECORDS = frozenset({"fallback", "verify", "cache"})
 _TASK_KEY_SET = frozenset(TASK_KEYS)
 _FIELD_SET = _TASK_KEY_SET - {"depends_on"}
-_STEP = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
-
-
-def _with_lines(reader: _Reader, text: str) -> list[Problem]:
-    """Return the reader's problems with the line of each in its path."""
-    by_name = {edge_path(TaskEdge(*pair)): place for pair, place in reader.edge_places.items()}
-    paths = [_document_path(problem.path, reader, by_name) for problem in reader.problems[:_MAX_PLACES]]
-    lines = documents.find_places(text, paths)
-    placed = [
-        dataclasses.replace(problem, path=f"{problem.path} (line {lines[path]})")
-        if path in lines
-        else problem
-        for problem, path in zip(reader.problems, paths, strict=False)
-    ]
-    return placed + reader.problems[len(paths) :]
-
-
-def _document_path(path: str, reader: _Reader, edges: Mapping[str, documents.Path]) -> documents.Path:
-    """Return where in the document a problem's path leads: `tasks[load].tool` → `("tasks", 1, "tool")`."""
-    head, bracket, rest = path.partition("]")
-    if head + bracket in edges:
-        place = edges[head + bracket]
-        return (*place, *_steps(rest)) if place[0] == "edges" else place
-    steps = _steps(path)
-    if len(steps) > 1 and steps[0] == "tasks" and isinstance(steps[1], str):
-        return ("tasks", reader.task_places.get(steps[1], 0), *steps[2:])
-    return steps
-
-
-def _steps(path: str) -> documents.Path:
-    steps: list[str | int] = []
-    for in_brackets, name in _STEP.findall(path):
-        steps.append(int(in_brackets) if in_brackets.isdecimal() else in_brackets or name)
-    return tuple(steps)
-
 
 # --- Writing ------------------------------------------------------------------------------------------------
 

@@ -192,15 +192,20 @@ class UnroutableTaskError(ProblemsError):
 
 
 class PlanNotFoundError(DefinitionError):
-    """No stored plan has this id."""
+    """No stored plan has this id, or it has no such revision."""
 
     code = "plan_not_found"
 
-    def __init__(self, plan_id: str) -> None:
-        super().__init__(plan_id)
-        self.plan_id = plan_id
+    def __init__(self, plan_id: str, revision: int | None = None) -> None:
+        super().__init__(plan_id, revision)
+        self.plan_id, self.revision = plan_id, revision
 
     def __str__(self) -> str:
+        if self.revision is not None:
+            return (
+                f"Plan {self.plan_id!r} has no revision {self.revision}. Fix: look at those it has "
+                f"(`advanced-orchestration edit {self.plan_id} --log`, or edit_dag without operations)."
+            )
         return (
             f"There is no plan {self.plan_id!r}. Fix: make one (`advanced-orchestration decompose`, or decompose_goal) "
             "and use the plan_id it answers."
@@ -286,6 +291,41 @@ class NotPossibleError(StateError):
     def __str__(self) -> str:
         possible = f" {self.possible}" if self.possible else ""
         return f"{self.subject} is {self.state}, so it can't be {self.action}.{possible}"
+
+
+class RevisionConflictError(StateError):
+    """A change was made for a revision of the plan that is not the present one."""
+
+    code = "revision_conflict"
+
+    def __init__(self, target: str, expected: int, present: int) -> None:
+        super().__init__(target, expected, present)
+        self.target, self.expected, self.present = target, expected, present
+
+    def __str__(self) -> str:
+        return (
+            f"expected_revision is {self.expected}, but {self.target!r} has revision {self.present} by now; nothing "
+            "was changed. Fix: look at the plan as it is, and send the change with its revision."
+        )
+
+
+class NotPermittedError(StateError):
+    """Somebody else must say this: a model never agrees in a person's name.
+
+    Args:
+        action: What was tried.
+        who: Who may do it.
+        command: What that one types.
+    """
+
+    code = "not_permitted"
+
+    def __init__(self, action: str, who: str, command: str) -> None:
+        super().__init__(action, who, command)
+        self.action, self.who, self.command = action, who, command
+
+    def __str__(self) -> str:
+        return f"Only {self.who} may {self.action}. Fix: show the user this command: `{self.command}`."
 
 
 class OrchestrationInterruptedError(StateError):

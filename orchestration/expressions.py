@@ -272,6 +272,10 @@ _STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[([0-9]+)\]")
 _OPENING = re.compile(r"(\$\$\{)|\$\{")
 
 
+ITEM_NAMES = frozenset({"item", "index"})
+"""What references of a task with `foreach` call the element and its place in the list, from 0."""
+
+
 def has_references(value: Json) -> bool:
     """Return whether `${` occurs anywhere in `value`: a cheap look before the real work."""
     if isinstance(value, str):
@@ -290,6 +294,16 @@ def references_in(value: Json) -> tuple[Reference, ...]:
         ReferenceResolutionError: A reference is malformed, or stands in a key.
     """
     return tuple(_walk(value))
+
+
+def whole_reference(text: str) -> Reference | None:
+    """Return the reference that a text consists of, and nothing else; None when there is more or none.
+
+    Raises:
+        ReferenceResolutionError: A reference is malformed.
+    """
+    pieces = _pieces(text)
+    return pieces[0] if len(pieces) == 1 and isinstance(pieces[0], Reference) else None
 
 
 def _walk(value: Json) -> Iterator[Reference]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import field
 from enum import Enum, IntEnum, StrEnum
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.dataclasses import dataclass
@@ -24,18 +24,15 @@ PlanId: TypeAlias = str
 Json: TypeAlias = JsonValue
 JsonObject: TypeAlias = dict[str, JsonValue]
 
-TASK_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}(~[0-9]{1,3})?$"
-"""A task id. `.`, `[n]` are reserved for references and expansion; `~n` marks a task of an alternative plan."""
+TASK_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}(~[0-9]{1,3})?(\[[0-9]{1,6}\])?(~[0-9]{1,3})?$"
+"""A task id. `~n` marks a task of an alternative plan, `[n]` the nth child of a `foreach`; no DAG may bring either."""
 
 AUTO = "auto"
 """The system preference that lets the router choose."""
 
 NOT_YET_AVAILABLE: Mapping[str, str] = {
     "acceptance": "a check that must hold before a result counts",
-    "approval": "a person's agreement before the task runs",
     "deadline_seconds": "a deadline for one task",
-    "fallback": "another task in place of a failed one",
-    "foreach": "one task per item of an upstream list",
     "user_weight": "a weight in the ranking formula",
 }
 """Task fields of the file format that nothing honours yet, each with what it will mean."""
@@ -83,6 +80,10 @@ class TaskStatus(StrEnum):
     """An attempt is under way."""
     RETRYING = "retrying"
     """Waits for its back-off."""
+    AWAITING_APPROVAL = "awaiting_approval"
+    """Everything is there; somebody must agree to exactly this before it runs."""
+    EXPANDED = "expanded"
+    """Its work is done by its children; it settles with them."""
     UNKNOWN = "unknown"
     """An attempt that must not be repeated ended without an answer: a person, an agent or `verify` decides."""
     REPLANNING = "replanning"
@@ -95,7 +96,7 @@ class TaskStatus(StrEnum):
     SKIPPED = "skipped"
     """A required upstream edge is dead, so the task never runs."""
     SUPERSEDED = "superseded"
-    """Replaced by an alternative plan."""
+    """Replaced by an alternative plan, or removed by a revision of the plan."""
 
     @classmethod
     def _missing_(cls, value: object) -> TaskStatus | None:
@@ -110,6 +111,8 @@ SETTLED = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELL
 class OrchestrationStatus(StrEnum):
     """Where an orchestration stands."""
 
+    PLANNING = "planning"
+    """Its plan is still being made; what may be repeated runs already."""
     RUNNING = "running"
     PAUSED = "paused"
     """A person's wish: running attempts finish, nothing starts."""
@@ -233,6 +236,53 @@ class Verification:
     """Longest wait for the answer."""
 
 
+def _approver(value: object) -> object:
+    """Take `true` as a person, for that is what it means, and `false` as nobody."""
+    return {True: "person", False: None}.get(value, value) if isinstance(value, bool) else value
+
+
+Approver: TypeAlias = Literal["person", "caller"]
+"""Who may agree to a task: only a person, or the calling agent as well."""
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Fallback:
+    """What is done in a task's place when it has failed: another way to the same output, under the same task id.
+
+    Its attempts count on from the task's; its output is the task's. What the task requires (an approval, not to be
+    repeated) its fallback requires, too.
+    """
+
+    description: str = ""
+    """What is to be done; the task's own description when empty."""
+    system_preference: Annotated[str, Field(min_length=1, max_length=100)] = AUTO
+    """Name of a configured system, or `auto`."""
+    tool: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """What to run there."""
+    arguments: dict[str, JsonValue] = field(default_factory=dict)
+    """Its arguments; `${task.path}` as in the task's own."""
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 0
+    """Retries after its first attempt."""
+    backoff_factor: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] | None = None
+    """Growth of the longest wait from retry to retry; the task's when absent."""
+    timeout_seconds: PositiveSeconds | None = None
+    """Time limit of one attempt; the task's when absent."""
+    estimated_time_seconds: Seconds | None = None
+    """Expected duration of one attempt."""
+    cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Expected cost of one attempt."""
+    idempotent: bool = True
+    """False: an attempt of it nobody knows the end of is never repeated on its own."""
+    verify: Verification | None = None
+    """Asked first, when an attempt of it was left open."""
+    fallback: Fallback | None = None
+    """What is done when this fails, too; at most three inside each other."""
+
+
+MAX_FALLBACKS = 3
+"""Fallbacks inside each other."""
+
+
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class TaskNode:
     """One task: what is to be done, where, how urgent it is and what it may cost.
@@ -276,7 +326,15 @@ class TaskNode:
     verify: Verification | None = None
     """Asked first, when a task that is not idempotent has become `unknown`."""
     cache: CachePolicy | None = None
-    """Use the output of an equal task again; never together with `idempotent: false`."""
+    """Use the output of an equal task again; never together with `idempotent: false` or `approval`."""
+    fallback: Fallback | None = None
+    """What is done in its place when it has failed."""
+    approval: Annotated[Approver | None, BeforeValidator(_approver)] = None
+    """Who must agree to its resolved arguments and inputs before it runs: `person` (`true`), or `caller`."""
+    foreach: Annotated[str, Field(min_length=1)] | list[JsonValue] | None = None
+    """A list, or the reference to one: one child per item, with `${item}` and `${index}`; the output is theirs."""
+    parent: Annotated[str, Field(pattern=TASK_ID_PATTERN)] | None = None
+    """The task this one is a part of; that one runs nothing itself and completes with its parts."""
     cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Expected cost of one attempt, in a unit of the caller's choice; summed up by `simulate`."""
     metadata: dict[str, JsonValue] = field(default_factory=dict)

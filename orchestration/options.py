@@ -43,6 +43,10 @@ class Limits:
     """Size of one output as JSON."""
     inline_output_bytes: Annotated[int, Field(ge=0)] = 64 * 1024
     """Outputs over this are stored once, by hash."""
+    max_foreach_items: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """Items of the list a `foreach` goes through."""
+    max_hierarchy_depth: Annotated[int, Field(ge=0, le=100)] = 5
+    """Tasks a task may be a part of, one inside the other."""
     max_replans_per_task: Annotated[int, Field(ge=0)] = 2
     max_replans: Annotated[int, Field(ge=0)] = 5
     """Alternative plans of one orchestration."""

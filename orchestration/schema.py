@@ -18,8 +18,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from orchestration.dag_file import DEFAULTABLE_KEYS
-from orchestration.models import TASK_ID_PATTERN, TaskEdge, TaskNode, TaskPriority, TaskStatus
+from orchestration.models import Fallback, TaskEdge, TaskNode, TaskPriority, TaskStatus
 
+TASK_ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
+"""An id that a DAG may bring: `~n` and `[n]` are made by a run."""
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -30,13 +32,16 @@ def dag_json_schema() -> dict[str, Any]:
     """
     task = _fields(TaskNode)
     task["properties"] |= _choices()
+    task["properties"]["task_id"]["pattern"] = TASK_ID
+    task["properties"]["parent"]["anyOf"][0]["pattern"] = TASK_ID
+    task["properties"]["approval"]["anyOf"].insert(1, {"type": "boolean"})
     edge = _fields(TaskEdge)
     for end in ("source_task_id", "target_task_id"):
-        edge["properties"][end]["pattern"] = TASK_ID_PATTERN
+        edge["properties"][end]["pattern"] = TASK_ID
     defaults = {key: task["properties"][key] for key in DEFAULTABLE_KEYS}
     task["properties"]["depends_on"] = {
         "type": "array",
-        "items": {"type": "string", "pattern": TASK_ID_PATTERN},
+        "items": {"type": "string", "pattern": TASK_ID},
         "uniqueItems": True,
         "description": "Upstream tasks; each stands for an edge with defaults.",
     }
@@ -73,6 +78,7 @@ def dag_json_schema() -> dict[str, Any]:
             },
             "metadata": _nullable_object("Free for the caller; kept and exported, never interpreted."),
         },
+        "$defs": {_FALLBACK: _fields(Fallback)},
     }
 
 
@@ -107,10 +113,16 @@ def _nullable_object(description: str, **more: Any) -> dict[str, Any]:
     return {"type": ["object", "null"], "description": description, **more}
 
 
-def _fields(model: type[TaskNode | TaskEdge]) -> dict[str, Any]:
-    """Return the schema of a model with everything it refers to put in place."""
+_FALLBACK = Fallback.__name__
+"""What may be inside itself: the one definition that is referred to."""
+
+
+def _fields(model: type[TaskNode | TaskEdge | Fallback]) -> dict[str, Any]:
+    """Return the schema of a model with everything it refers to put in place, but for fallbacks."""
     schema = TypeAdapter(model).json_schema(mode="validation")
     definitions = schema.pop("$defs", {})
+    if "$ref" in schema:  # a model that may be inside itself
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
     inlined: dict[str, Any] = _inline(schema, definitions)
     inlined.pop("title", None)
     inlined["additionalProperties"] = False
@@ -125,7 +137,7 @@ def _inline(schema: Any, definitions: dict[str, Any]) -> Any:
     if not isinstance(schema, dict):
         return schema
     reference = schema.get("$ref")
-    if reference is not None:
+    if reference is not None and reference != f"#/$defs/{_FALLBACK}":
         beside = {key: value for key, value in schema.items() if key != "$ref"}
         return _inline(definitions[reference.rpartition("/")[2]], definitions) | _inline(beside, definitions)
     return {key: _inline(value, definitions) for key, value in schema.items()}

@@ -1,6 +1,6 @@
 """Everything that can be wrong with a DAG as a whole, found at once; and the form in which it is run.
 
-May import: orchestration.{dag, errors, expressions, models, options, problems}, stdlib.
+May import: orchestration.{dag, errors, expressions, hierarchy_rules, models, options, problems, task_rules}, stdlib.
 
 The time is linear in tasks and edges, but for one thing: whether a reference names an ancestor that is no
 direct upstream. Those questions are answered together, by one pass over the graph per few thousand of them.
@@ -8,16 +8,17 @@ direct upstream. Those questions are answered together, by one pass over the gra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from orchestration.dag import TaskDAG, find_cycles, sorted_prefix
 from orchestration.errors import ConditionError, InvalidDagError, Problem, ReferenceResolutionError
-from orchestration.expressions import compile_condition, has_references, references_in
-from orchestration.models import MAX_NESTING, Json, TaskEdge, TaskId, TaskNode, TaskStatus, nests_too_deeply
+from orchestration.expressions import ITEM_NAMES, compile_condition, references_in
+from orchestration.hierarchy_rules import HierarchyRules
+from orchestration.models import Fallback, TaskEdge, TaskId, TaskNode, TaskStatus
 from orchestration.options import Limits
-from orchestration.problems import joined, nearest, shown
+from orchestration.problems import nearest, shown
+from orchestration.task_rules import Text, has_texts, is_plain, json_problems, task_problems, texts_of
 
 _DEFAULT_LIMITS = Limits()
 _MAX_DAG_ID_CHARS = 200
@@ -27,34 +28,52 @@ _REACHABILITY_BITS = 64 * 1024 * 1024 * 8
 """Memory one pass over the graph may take for its sets of ancestors."""
 
 
-def validate(dag: TaskDAG, limits: Limits = _DEFAULT_LIMITS) -> list[Problem]:
+def validate(dag: TaskDAG, limits: Limits = _DEFAULT_LIMITS, *, is_live: bool = False) -> list[Problem]:
     """Return every mistake in a DAG: edges, tasks, then what only shows in the whole. Empty: it can be run.
 
     A task is named as `tasks[ID]`, an edge as `edges[SOURCE→TARGET]`. Tasks in or behind a cycle are checked
     for references to tasks that are not upstream once the cycle is gone.
+
+    Args:
+        dag: The graph.
+        limits: How large it may be.
+        is_live: Whether it is the present graph of an orchestration, with tasks that only a run makes: those of
+            alternative plans (`~n`) and of lists (`[n]`).
     """
-    return _Check(dag, limits).run()
+    return _Check(dag, limits, is_live=is_live).run()
 
 
-def normalized(dag: TaskDAG, limits: Limits = _DEFAULT_LIMITS) -> TaskDAG:
+def normalized(dag: TaskDAG, limits: Limits = _DEFAULT_LIMITS, *, is_live: bool = False) -> TaskDAG:
     """Return a copy of a DAG as it is run: every task pending, and an edge for each reference.
 
-    Naming an ancestor that is no direct upstream adds a required edge from it.
+    Naming an ancestor that is no direct upstream adds a required edge from it. Where it is an ancestor of a task the
+    referring one is a part of, the edge leads to that one: edges stay on one level.
 
     Raises:
         InvalidDagError: The DAG has mistakes; all are listed.
     """
-    check = _Check(dag, limits)
+    check = _Check(dag, limits, is_live=is_live)
     problems = check.run()
     if problems:
         raise InvalidDagError(problems)
     twin = dag.copy()
     for task_id, node in dag.nodes.items():
         # A node that is made anew has arguments and metadata of its own, whatever the caller does to the given ones.
-        if node.status is not TaskStatus.PENDING or node.arguments or node.metadata:
-            twin.nodes[task_id] = replace(node, status=TaskStatus.PENDING)
+        if (
+            node.status is not TaskStatus.PENDING
+            or node.arguments
+            or node.metadata
+            or node.fallback
+            or node.foreach
+        ):
+            twin.nodes[task_id] = replace(node, status=TaskStatus.PENDING, fallback=_own(node.fallback))
     twin.edges.extend(TaskEdge(source, target) for source, target in check.distant)
     return twin
+
+
+def _own(fallback: Fallback | None) -> Fallback | None:
+    """Return a fallback that shares no arguments with the given one."""
+    return None if fallback is None else replace(fallback, fallback=_own(fallback.fallback))
 
 
 def edge_path(edge: TaskEdge) -> str:
@@ -65,9 +84,13 @@ def edge_path(edge: TaskEdge) -> str:
 class _Check:
     """One validation: the DAG, and what was found so far."""
 
-    def __init__(self, dag: TaskDAG, limits: Limits) -> None:
+    def __init__(self, dag: TaskDAG, limits: Limits, *, is_live: bool) -> None:
         self.dag = dag
         self.limits = limits
+        self.is_live = is_live
+        has_parents = any(node.parent is not None for node in dag.nodes.values())
+        self.levels = HierarchyRules(dag, limits) if has_parents else None
+        """None where all tasks are on one level."""
         self.problems: list[Problem] = []
         self.hints = 0
         self.links: list[tuple[int, int]] = []
@@ -75,7 +98,7 @@ class _Check:
         self.position = {task_id: index for index, task_id in enumerate(dag.nodes)}
         self.pairs: set[tuple[TaskId, TaskId]] = set()
         self.questions: dict[tuple[TaskId, TaskId], tuple[str, str]] = {}
-        """Referenced and referring task, where no edge joins them → path and text of the reference."""
+        """Referenced and referring task (or the task around that one), where no edge joins them → path and text."""
         self.distant: list[tuple[TaskId, TaskId]] = []
         """Those of them that are ancestor and descendant."""
 
@@ -85,6 +108,8 @@ class _Check:
         if self.problems:
             return self.problems
         self._identity()
+        if self.levels is not None:
+            self.problems += self.levels.problems(self._hint)
         for edge in self.dag.edges:
             self._edge(edge)
         for task_id, node in self.dag.nodes.items():
@@ -93,6 +118,9 @@ class _Check:
         if len(order) < len(self.position):
             self._cycles(order)
         self._ancestors(order)
+        if self.levels is not None and not self.problems:
+            too_many = self.levels.flattening_problem()
+            self.problems += [too_many] if too_many else []
         return self.problems
 
     def _report(self, path: str, message: str, fix: str = "") -> None:
@@ -123,8 +151,8 @@ class _Check:
             self._report(
                 "timeout_seconds", f"is {shown(limit)}; expected a number of seconds greater than 0."
             )
-        self._json("goal", self.dag.goal)
-        self._json("metadata", self.dag.metadata)
+        self.problems += json_problems("goal", self.dag.goal)
+        self.problems += json_problems("metadata", self.dag.metadata)
 
     def _edge(self, edge: TaskEdge) -> None:
         source, target = edge.source_task_id, edge.target_task_id
@@ -149,6 +177,8 @@ class _Check:
                 "is there twice.",
                 "Keep one edge per pair; join two conditions with `||` or `&&`.",
             )
+        elif self.levels is not None and (crossing := self.levels.edge_problem(edge, edge_path(edge))):
+            self.problems.append(crossing)
         else:
             self.pairs.add((source, target))
             self.links.append((self.position[source], self.position[target]))
@@ -170,82 +200,43 @@ class _Check:
             self._report(
                 path, f"holds the task {node.task_id!r}; expected the task {task_id!r}.", "Use add_task."
             )
-        if not node.description.isascii():
-            self._json(f"{path}.description", node.description)
-        if node.metadata:
-            self._json(f"{path}.metadata", node.metadata)
-        if node.verify is not None or node.cache is not None:
-            self._once(path, node)
-        if not node.arguments:
+        if is_plain(node):
             return
-        size = self._json(f"{path}.arguments", node.arguments)
-        if size > self.limits.max_arguments_bytes:
-            self._report(
-                f"{path}.arguments",
-                f"has {size:,} bytes as JSON; at most {self.limits.max_arguments_bytes:,} are allowed.",
-                "Put large values into a file and pass its path.",
-            )
-        if has_references(node.arguments):
-            for place, text in _texts(node.arguments, f"{path}.arguments"):
-                self._references(task_id, place, text)
+        self.problems += task_problems(node, path, self.limits, is_live=self.is_live)
+        if has_texts(node):
+            for text in texts_of(node, path):
+                self._references(task_id, text)
 
-    def _once(self, path: str, node: TaskNode) -> None:
-        """Check what depends on whether a task may be repeated."""
-        if node.cache is not None and not node.idempotent:
-            self._report(
-                f"{path}.cache",
-                "is set together with `idempotent: false`: a cached result would stand for an effect that never came.",
-                "Remove one of the two.",
-            )
-        if node.verify is None:
-            return
-        if node.idempotent:
-            self._report(
-                f"{path}.verify",
-                "is set, but the task is idempotent: it is simply run again, and nobody would ask.",
-                "Add `idempotent: false`, or remove `verify`.",
-            )
-        place = f"{path}.verify.arguments"
-        self._json(place, node.verify.arguments)
-        for found, text in _texts(node.verify.arguments, place):
-            self._references(node.task_id, found, text)
-
-    def _json(self, path: str, value: Json) -> int:
-        """Return the size of a value as JSON; report it when it has none."""
+    def _references(self, task_id: TaskId, text: Text) -> None:
         try:
-            size = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) if value else 2
-            if not nests_too_deeply(value):
-                return size
-            self._report(
-                path, f"has more than {MAX_NESTING} lists and objects inside each other.", "Make it flatter."
-            )
-        except ValueError as exc:
-            what = (
-                "text that is no Unicode" if isinstance(exc, UnicodeError) else "NaN, an infinity or a circle"
-            )
-            self._report(path, f"can't be written as JSON: it contains {what}.")
-        except (TypeError, RecursionError) as exc:
-            self._report(path, f"can't be written as JSON: {exc}.")
-        return 0
-
-    def _references(self, task_id: TaskId, path: str, value: Json) -> None:
-        try:
-            references = references_in(value)
+            references = references_in(text.value)
         except ReferenceResolutionError as exc:
-            self._report(path, f"{shown(exc.source)}: {exc.reason}")
+            self._report(text.path, f"{shown(exc.source)}: {exc.reason}")
             return
         for reference in references:
             named = reference.task_id
+            if text.has_item and named in ITEM_NAMES:
+                continue
             if named not in self.position:
+                is_item = named in ITEM_NAMES
+                fix = "Only a task with `foreach` has one: add it." if is_item else self._hint(named)
                 self._report(
-                    path,
-                    f"{reference.text} names task {named!r}, which is not in the DAG.",
-                    self._hint(named),
+                    text.path, f"{reference.text} names task {named!r}, which is not in the DAG.", fix
                 )
             elif named == task_id:
-                self._report(path, f"{reference.text} names the task itself.", "Name an upstream task.")
-            elif (named, task_id) not in self.pairs:
-                self.questions.setdefault((named, task_id), (path, reference.text))
+                self._report(text.path, f"{reference.text} names the task itself.", "Name an upstream task.")
+            else:
+                self._upstream(named, task_id, text.path, reference.text)
+
+    def _upstream(self, named: TaskId, task_id: TaskId, path: str, reference: str) -> None:
+        """Note the question whether a named task is upstream of the referring one, or of a task around it."""
+        if self.levels is not None:
+            task_id, wrong = self.levels.anchor(named, task_id)
+            if wrong is not None:
+                self._report(path, f"{reference} {wrong.message}", wrong.fix)
+                return
+        if (named, task_id) not in self.pairs:
+            self.questions.setdefault((named, task_id), (path, reference))
 
     def _cycles(self, order: Sequence[int]) -> None:
         ids = list(self.position)
@@ -282,22 +273,6 @@ class _Check:
                 if (lower, upper) in reverse
                 else f"Add {source!r} to depends_on of {target!r}.",
             )
-
-
-def _texts(value: Json, path: str) -> Iterator[tuple[str, Json]]:
-    """Yield each text (and key) in `value` that has a `${`, with its path."""
-    if isinstance(value, str):
-        if "${" in value:
-            yield path, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            place = joined(path, (key,))
-            if "${" in key:
-                yield place, {key: None}
-            yield from _texts(item, place)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _texts(item, f"{path}[{index}]")
 
 
 def _ancestral(

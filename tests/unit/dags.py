@@ -5,7 +5,17 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from orchestration.dag import TaskDAG
-from orchestration.models import Json, TaskEdge, TaskNode, TaskPriority, TaskStatus
+from orchestration.models import (
+    Approver,
+    CachePolicy,
+    Fallback,
+    Json,
+    TaskEdge,
+    TaskNode,
+    TaskPriority,
+    TaskStatus,
+    Verification,
+)
 
 
 def dag_of(*edges: str, tasks: str = "", **durations: float) -> TaskDAG:
@@ -54,7 +64,7 @@ VALUES: st.SearchStrategy[Json] = st.recursive(
 
 @st.composite
 def any_dags(draw: st.DrawFn, *, literal: bool = False) -> TaskDAG:
-    """Draw a sound DAG that uses every field; `literal` keeps `${` out of the arguments."""
+    """Draw a sound DAG that uses every field but `parent`; `literal` keeps `${` out of the arguments."""
     count = draw(st.integers(1, 6))
     dag = TaskDAG(
         draw(st.sampled_from(["d", "nightly-report", "no", "1e3"])), draw(TEXTS), metadata=draw(_objects())
@@ -62,6 +72,8 @@ def any_dags(draw: st.DrawFn, *, literal: bool = False) -> TaskDAG:
     ids = draw(st.permutations([f"t{number}" for number in range(count - 1)] + ["no"]))
     for task_id in ids:
         arguments = draw(_objects())
+        idempotent = draw(st.booleans())
+        approval: Approver | None = draw(st.sampled_from([None, "person", "caller"]))
         dag.add_task(
             TaskNode(
                 task_id,
@@ -77,6 +89,13 @@ def any_dags(draw: st.DrawFn, *, literal: bool = False) -> TaskDAG:
                 max_retries=draw(st.none() | st.integers(0, 100)),
                 backoff_factor=draw(st.none() | st.floats(1, 100)),
                 timeout_seconds=draw(st.none() | st.floats(0.001, 1e6)),
+                heartbeat_timeout_seconds=draw(st.none() | st.floats(0.001, 1e6)),
+                idempotent=idempotent,
+                verify=draw(st.none() | st.just(Verification("ask", {"a": 1}))) if not idempotent else None,
+                cache=draw(st.none() | st.just(CachePolicy(60))) if idempotent and not approval else None,
+                fallback=draw(_fallbacks(idempotent=idempotent)),
+                approval=approval,
+                foreach=draw(st.none() | st.lists(VALUES.filter(_is_literal), max_size=3)),
                 cost=draw(st.none() | st.floats(0, 1e6)),
                 metadata=draw(_objects()),
             )
@@ -96,6 +115,28 @@ def any_dags(draw: st.DrawFn, *, literal: bool = False) -> TaskDAG:
             else TaskEdge(source, target)
         )
     return dag
+
+
+def _is_literal(value: Json) -> bool:
+    return "${" not in repr(value)
+
+
+@st.composite
+def _fallbacks(draw: st.DrawFn, *, idempotent: bool, left: int = 3) -> Fallback | None:
+    if not left or draw(st.booleans()):
+        return None
+    idempotent = idempotent and draw(st.booleans())
+    return Fallback(
+        description=draw(TEXTS),
+        system_preference=draw(st.sampled_from(["auto", "kgot"])),
+        tool=draw(st.none() | st.sampled_from(["run", "null"])),
+        arguments=draw(_objects().filter(_is_literal)),
+        max_retries=draw(st.integers(0, 3)),
+        timeout_seconds=draw(st.none() | st.floats(0.001, 1e6)),
+        idempotent=idempotent,
+        verify=draw(st.none() | st.just(Verification("ask"))) if not idempotent else None,
+        fallback=draw(_fallbacks(idempotent=idempotent, left=left - 1)),
+    )
 
 
 def _objects() -> st.SearchStrategy[dict[str, Json]]:

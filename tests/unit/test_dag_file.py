@@ -21,7 +21,7 @@ from orchestration.dag_file import (
 )
 from orchestration.documents import read_document, write_yaml
 from orchestration.errors import InvalidArgumentError, InvalidDagError
-from orchestration.models import NOT_YET_AVAILABLE, Json, TaskEdge, TaskPriority
+from orchestration.models import NOT_YET_AVAILABLE, Fallback, Json, TaskEdge, TaskPriority, Verification
 
 from .dags import VALUES, any_dags, dag_of
 
@@ -135,7 +135,7 @@ tasks:
     estimated_time_seconds: -30
     priority: SOON
     complexty_score: 3
-    approval: true
+    deadline_seconds: 5
     arguments:
       path: "${nowhere.path}"
   - task_id: load
@@ -166,10 +166,10 @@ def test_every_mistake_is_listed_with_its_line() -> None:
         "defaults.prio (line 3): is an unknown key. Fix: Write 'priority'.",
         ("defaults.status (line 3): can't be a default; every task has its own. Fix: Defaults are: "
          "system_preference, tool, priority, estimated_time_seconds, complexity_score, resource_requirements, "
-         "max_retries, backoff_factor, timeout_seconds, heartbeat_timeout_seconds, idempotent, cache, cost."),
+         "max_retries, backoff_factor, timeout_seconds, heartbeat_timeout_seconds, idempotent, cache, approval, cost."),
         "defaults.max_retries (line 3): is -1; expected a number greater than or equal to 0.",
         "tasks[0].complexty_score (line 8): is an unknown key. Fix: Write 'complexity_score'.",
-        ("tasks[0].approval (line 9): is not available yet (a person's agreement before the task runs); "
+        ("tasks[0].deadline_seconds (line 9): is not available yet (a deadline for one task); "
          "nothing would honour it. Fix: Remove it."),
         "tasks[0].priority (line 7): is 'SOON'; expected one of LOW, MEDIUM, HIGH, CRITICAL, URGENT.",
         "tasks[0].estimated_time_seconds (line 6): is -30; expected a number greater than or equal to 0.",
@@ -189,6 +189,121 @@ def test_every_mistake_is_listed_with_its_line() -> None:
         ("tasks[load].arguments.deep[1] (line 17): ${nope} names task 'nope', which is not in the DAG. "
          "Fix: Add the task, or write the id of one that is there."),
     ]  # fmt: skip
+
+
+RELEASE = """\
+dag_id: release
+defaults: {tool: run, approval: caller, idempotent: false, cost: 2}
+tasks:
+  - task_id: list
+  - task_id: each
+    depends_on: [list]
+    foreach: ${list.files}
+    arguments: {path: "${item.path}", place: "${index}"}
+    fallback:
+      tool: slow
+      arguments: {path: "${item.path}", all: "${list.files}"}
+      timeout_seconds: 5
+      fallback: {description: By hand, verify: {tool: is_done}}
+  - task_id: ship
+    description: Ship it
+    depends_on: [each]
+  - task_id: sign
+    parent: ship
+    approval: true
+"""
+
+
+def test_fallbacks_lists_parts_and_approvals_are_read_and_written() -> None:
+    """Nested records stand as mappings; defaults that say something about an attempt pass over parents."""
+    dag = load_dag(RELEASE)
+
+    each, ship, sign = dag.nodes["each"], dag.nodes["ship"], dag.nodes["sign"]
+    assert each.foreach == "${list.files}"
+    assert each.fallback == Fallback(
+        tool="slow",
+        arguments={"path": "${item.path}", "all": "${list.files}"},
+        timeout_seconds=5,
+        fallback=Fallback(description="By hand", verify=Verification("is_done")),
+    )
+    assert (ship.tool, ship.approval, ship.idempotent, ship.cost) == (None, None, True, 2)
+    assert (sign.parent, sign.tool, sign.approval, sign.idempotent) == ("ship", "run", "person", False)
+    assert load_dag(dump_yaml(dag)) == dag
+    assert dag_from_json(dag_to_json(dag)) == dag
+
+
+def test_mistakes_inside_a_task_have_their_lines() -> None:
+    """Unknown keys, values and references inside fallbacks; a list that is none; parents; ids of a run."""
+    text = """\
+dag_id: x
+tasks:
+  - task_id: a
+    fallback:
+      tol: x
+      arguments:
+        deep: ["${nope}"]
+      fallback:
+        timeout_seconds: 0
+        verify: {tool: t, colour: red}
+        fallback:
+          tool: third
+          fallback: {tool: fourth}
+  - task_id: b
+    foreach: 5
+    parent: "b c"
+  - task_id: c
+    foreach: each of them
+    approval: somebody
+  - task_id: d~1
+    parent: a
+  - task_id: e[0]
+    verify: {tool: t, tol: x}
+    cache: {ttl: 5}
+"""
+
+    assert mistakes_in(text) == [
+        "tasks[0].fallback.tol (line 5): is an unknown key. Fix: Write 'tool'.",
+        ("tasks[0].fallback.fallback.verify.colour (line 10): is an unknown key. Fix: The keys are: tool, arguments, "
+        "system_preference, timeout_seconds."),
+        ("tasks[0].fallback.fallback.fallback.fallback (line 13): is a fallback too many: at most 3 may be inside each "
+        "other. Fix: Leave it out."),
+        "tasks[0].fallback.fallback.timeout_seconds (line 9): is 0; expected a number greater than 0.",
+        "tasks[1].foreach (line 15): is 5; expected a list, or a reference to one. Fix: Write it like ${fetch.items}.",
+        ("tasks[1].parent (line 16): is 'b c'; expected a letter or digit, then letters, digits, `_` and `-`. "
+        "Fix: Write at most 100 of these characters."),
+        "tasks[2].approval (line 19): is 'somebody'; expected 'person' or 'caller'.",
+        "tasks[4].verify.tol (line 23): is an unknown key. Fix: Write 'tool'.",
+        "tasks[4].cache.ttl (line 24): is an unknown key. Fix: The keys are: ttl_seconds.",
+        "tasks[4].cache.ttl_seconds (line 24): is missing.",
+        ("tasks[d~1].task_id (line 20): is 'd~1'; `~n` marks the tasks of an alternative plan and `[n]` the items of a "
+        "`foreach`: only a run makes such ids. Fix: Use letters, digits, `_` and `-`."),
+        ("tasks[e[0]].task_id (line 22): is 'e[0]'; `~n` marks the tasks of an alternative plan and `[n]` the items of "
+        "a `foreach`: only a run makes such ids. Fix: Use letters, digits, `_` and `-`."),
+    ]  # fmt: skip
+
+
+def test_a_reference_inside_a_fallback_has_its_line() -> None:
+    """It follows the rules of the task's own, and its place is named however deep."""
+    text = RELEASE.replace('${list.files}"}', '${lisd.files}"}')
+
+    assert mistakes_in(text) == [
+        (
+            "tasks[each].fallback.arguments.all (line 11): ${lisd.files} names task 'lisd', which is not in the DAG. "
+            "Fix: Did you mean 'list'?"
+        )
+    ]
+
+
+def test_a_graph_of_a_run_is_read_where_it_may_be() -> None:
+    """An orchestration's present graph has tasks of alternatives and of lists; a file may not bring them."""
+    document = {
+        "dag_id": "x",
+        "tasks": [{"task_id": "a", "foreach": [1]}, {"task_id": "a[0]", "parent": "a"}, {"task_id": "b~1"}],
+    }
+
+    assert list(parse_document(document, is_live=True).nodes) == ["a", "a[0]", "b~1"]
+    with pytest.raises(InvalidDagError):
+        parse_document(document)
 
 
 def test_a_json_file_gets_lines_too() -> None:

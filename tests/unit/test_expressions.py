@@ -13,11 +13,13 @@ from orchestration.cel_syntax import read
 from orchestration.errors import ConditionError, ReferenceResolutionError
 from orchestration.expressions import (
     MAX_CONDITION_CHARS,
+    Reference,
     compile_condition,
     edge_delivers,
     has_references,
     references_in,
     resolve_references,
+    whole_reference,
 )
 from orchestration.models import Json
 
@@ -295,6 +297,15 @@ def test_a_reference_that_leads_nowhere_is_refused(value: Json, message: str) ->
         resolve_references(value, OUTPUTS)
 
     assert message in str(caught.value)
+
+
+def test_a_text_may_be_one_whole_reference() -> None:
+    """With nothing around it; what is malformed raises as ever."""
+    assert whole_reference("${a.b[0]}") == Reference("a", ("b", 0), "${a.b[0]}")
+    assert whole_reference("${ a }") == Reference("a", (), "${ a }")
+    assert [whole_reference(text) for text in ("", "a", " ${a}", "${a}${b}", "$${a}")] == [None] * 5
+    with pytest.raises(ReferenceResolutionError):
+        whole_reference("${")
 
 
 def test_references_are_listed_with_their_paths() -> None:

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from orchestration.dag import TaskDAG
 from orchestration.errors import InvalidDagError
-from orchestration.models import Json, TaskEdge, TaskNode, TaskStatus
+from orchestration.models import (
+    CachePolicy,
+    Fallback,
+    Json,
+    TaskEdge,
+    TaskNode,
+    TaskStatus,
+    Verification,
+)
 from orchestration.options import Limits
 from orchestration.validation import normalized, validate
 
@@ -170,6 +178,140 @@ def test_a_task_under_another_name_is_refused() -> None:
     dag.nodes["b"] = TaskNode("c")
 
     assert found_in(dag) == ["tasks[b]: holds the task 'c'; expected the task 'b'. Fix: Use add_task."]
+
+
+def test_references_of_a_fallback_follow_the_rules_of_the_tasks_own() -> None:
+    """At any depth, in arguments and in the question; naming an ancestor adds the edge."""
+    dag = dag_of("a>b", "b>c", "c>d")
+    inner = Fallback(
+        idempotent=False, verify=Verification("ask", {"x": ["${d}"]}), arguments={"y": "${nope}"}
+    )
+    dag.nodes["c"] = TaskNode("c", fallback=Fallback(arguments={"x": "${a.x}"}, fallback=inner))
+
+    assert found_in(dag) == [
+        (
+            "tasks[c].fallback.fallback.arguments.y: ${nope} names task 'nope', which is not in the DAG. "
+            "Fix: Add the task, or write the id of one that is there."
+        ),
+        (
+            "tasks[c].fallback.fallback.verify.arguments.x[0]: ${d} names task 'd', which is not upstream of 'c'. "
+            "Fix: 'd' runs after 'c': turn the edges between them round, or drop the reference."
+        ),
+    ]
+
+    dag.nodes["c"] = TaskNode("c", fallback=Fallback(arguments={"x": "${a.x}"}))
+    run = normalized(dag)
+    assert run.edges[len(dag.edges) :] == [TaskEdge("a", "c")]
+    fallback = run.nodes["c"].fallback
+    assert fallback is not None
+    fallback.arguments["x"] = "changed"
+    assert dag.nodes["c"].fallback == Fallback(arguments={"x": "${a.x}"})
+
+
+def test_a_fallback_that_makes_no_sense_is_refused() -> None:
+    """Too many inside each other, too large, no JSON, a question nobody would ask."""
+    fourth = Fallback(fallback=Fallback(fallback=Fallback(fallback=Fallback())))
+    dag = dag_of(tasks="a b c d")
+    dag.nodes["a"] = TaskNode("a", fallback=fourth)
+    dag.nodes["b"] = TaskNode("b", fallback=Fallback(arguments={"x": "y" * 100}))
+    dag.nodes["c"] = TaskNode("c", fallback=Fallback(verify=Verification("ask"), description="\udc80"))
+    dag.nodes["d"] = TaskNode("d", idempotent=False, fallback=Fallback(verify=Verification("ask")))
+
+    assert found_in(dag, max_arguments_bytes=100) == [
+        (
+            "tasks[a].fallback.fallback.fallback.fallback: is a fallback too many: at most 3 may be inside each other. "
+            "Fix: Leave it out."
+        ),
+        (
+            "tasks[b].fallback.arguments: has 109 bytes as JSON; at most 100 are allowed. "
+            "Fix: Put large values into a file and pass its path."
+        ),
+        "tasks[c].fallback.description: can't be written as JSON: it contains text that is no Unicode.",
+        (
+            "tasks[c].fallback.verify: is set, but the task is idempotent: it is simply run again, and nobody would "
+            "ask. Fix: Add `idempotent: false`, or remove `verify`."
+        ),
+    ]
+
+
+def test_what_somebody_must_agree_to_is_never_taken_from_the_cache() -> None:
+    """A cached output would stand for work that nobody agreed to."""
+    dag = dag_of(tasks="a")
+    dag.nodes["a"] = TaskNode("a", approval="caller", cache=CachePolicy(60))
+
+    assert found_in(dag) == [
+        (
+            "tasks[a].cache: is set together with `approval`: a cached result would stand for work that nobody agreed "
+            "to. Fix: Remove one of the two."
+        )
+    ]
+
+
+def test_a_task_with_a_list_has_an_item() -> None:
+    """`${item}` and `${index}` are the element in its arguments, question and fallbacks, and tasks anywhere else."""
+    dag = dag_of("a>b", "b>each", "each>item", "item>last")
+    given: dict[str, Json] = {"x": "${item.path[0]} ${index} ${b}"}
+    dag.nodes["each"] = TaskNode(
+        "each",
+        foreach="${a.items}",
+        arguments=given,
+        idempotent=False,
+        verify=Verification("ask", dict(given)),
+        fallback=Fallback(arguments=dict(given)),
+    )
+    dag.nodes["last"] = TaskNode("last", arguments={"x": "${item}"})
+
+    assert found_in(dag) == []
+    assert normalized(dag).edges[len(dag.edges) :] == [TaskEdge("a", "each")]
+
+    dag.nodes["each"] = TaskNode("each", foreach="${item}")
+    dag.nodes["b"] = TaskNode("b", arguments={"x": "${index}"})
+    assert found_in(dag) == [
+        (
+            "tasks[b].arguments.x: ${index} names task 'index', which is not in the DAG. "
+            "Fix: Only a task with `foreach` has one: add it."
+        ),
+        (
+            "tasks[each].foreach: ${item} names task 'item', which is not upstream of 'each'. "
+            "Fix: 'item' runs after 'each': turn the edges between them round, or drop the reference."
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("foreach", "told"),
+    [
+        ("files", "is 'files'; expected a list, or exactly one reference to one. Fix: Write it like ${fetch.items}."),
+        (
+            "${a.x} and more",
+            (
+                "is '${a.x} and more'; expected a list, or exactly one reference to one. "
+                "Fix: Write it like ${fetch.items}."
+            ),
+        ),
+        ("${", ("'${': column 1: no reference can be read here; expected `${task.key[0]}`. "
+               "Fix: write `$${` for a literal `${`.")),
+        (list(range(5)), "has 5 items; at most 4 are allowed. Fix: Let one task work on many of them."),
+        ([float("nan")], "can't be written as JSON: it contains NaN, an infinity or a circle."),
+        (["${b.x}"], None),
+    ],
+)  # fmt: skip
+def test_a_list_to_go_through_is_a_list_or_one_reference(foreach: str | list[Json], told: str | None) -> None:
+    """A literal list is bounded, and its items may hold references."""
+    dag = dag_of("a>each")
+    dag.nodes["each"] = TaskNode("each", foreach=foreach)
+
+    place = "tasks[each].foreach"
+    assert found_in(dag, max_foreach_items=4) == (
+        [f"{place}: {told}"]
+        if told
+        else [
+            (
+                f"{place}[0]: ${{b.x}} names task 'b', which is not in the DAG. "
+                "Fix: Add the task, or write the id of one that is there."
+            )
+        ]
+    )
 
 
 def test_hopeless_input_is_answered_in_time() -> None:
