@@ -14,12 +14,12 @@ from orchestration.ports import NewPlan, Storage
 from orchestration.submission import base_id
 
 
-async def save_plan(storage: Storage, plan: Plan, now_us: int) -> Plan:
-    """Store a plan and return it with its id."""
+async def save_plan(storage: Storage, plan: Plan, now_us: int, base: str | None = None) -> Plan:
+    """Store a plan and return it with its id, which begins with `base`; made of the DAG's id when absent."""
     dag_json = dag_to_json(plan.dag)
     record = await storage.save_plan(
         NewPlan(
-            base_id=f"plan-{base_id(plan.dag.dag_id or plan.goal)}",
+            base_id=base or f"plan-{base_id(plan.dag.dag_id or plan.goal)}",
             goal=plan.goal,
             mode=plan.mode,
             context=plan.context,
@@ -35,13 +35,13 @@ async def save_plan(storage: Storage, plan: Plan, now_us: int) -> Plan:
     return plan.stored(record.plan_id, record.revision)
 
 
-async def load_plan(storage: Storage, plan_id: PlanId) -> Plan:
-    """Return a stored plan.
+async def load_plan(storage: Storage, plan_id: PlanId, revision: int | None = None) -> Plan:
+    """Return a stored plan, as it is now or was in an earlier revision.
 
     Raises:
-        PlanNotFoundError: There is no such plan.
+        PlanNotFoundError: There is no such plan, or it has no such revision.
     """
-    record = await storage.load_plan(plan_id)
+    record = await storage.load_plan(plan_id, revision)
     return Plan(
         goal=record.goal,
         mode=record.mode,

@@ -9,7 +9,8 @@ Docstrings here are the specification: the in-memory reference and SQLite pass o
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -22,8 +23,10 @@ from orchestration.models import (
     Json,
     JsonObject,
     OrchestrationId,
+    OrchestrationMode,
     OrchestrationStatus,
     PlanId,
+    TaskEdge,
     TaskId,
     TaskNode,
     TaskStatus,
@@ -38,6 +41,9 @@ from orchestration.records import (
     Created,
     DriverIdentity,
     DriverView,
+    Edit,
+    Graft,
+    History,
     Lease,
     Needs,
     NewOrchestration,
@@ -46,9 +52,11 @@ from orchestration.records import (
     OrchestrationTotals,
     PendingControl,
     PlanRecord,
+    PlanRevision,
     Retained,
     Retention,
     ReusedOutput,
+    Revision,
     StoredOutput,
     Summary,
     TaskRow,
@@ -67,7 +75,10 @@ __all__ = [
     "Created",
     "DriverIdentity",
     "DriverView",
+    "Edit",
+    "Graft",
     "Health",
+    "History",
     "Lease",
     "Needs",
     "NewOrchestration",
@@ -75,13 +86,17 @@ __all__ = [
     "OrchestrationRecord",
     "OrchestrationTotals",
     "PendingControl",
+    "PlanPart",
     "PlanRecord",
+    "PlanRevision",
     "Replanner",
     "Retained",
     "Retention",
     "ReusedOutput",
+    "Revision",
     "Storage",
     "StoredOutput",
+    "StreamPlanner",
     "Summary",
     "System",
     "TaskRow",
@@ -130,8 +145,25 @@ class Storage(Protocol):
         """Store a plan under a new id made of its `base_id` and a number."""
         ...
 
-    async def load_plan(self, plan_id: PlanId) -> PlanRecord:
-        """Return a plan.
+    async def load_plan(self, plan_id: PlanId, revision: int | None = None) -> PlanRecord:
+        """Return a plan, as it is now or was in an earlier revision.
+
+        Raises:
+            PlanNotFoundError: There is no such plan, or it has no such revision.
+        """
+        ...
+
+    async def revise_plan(self, plan_id: PlanId, revision: PlanRevision) -> PlanRecord:
+        """Store a plan's next revision; the earlier ones stay.
+
+        Raises:
+            PlanNotFoundError: There is no such plan.
+            RevisionConflictError: It has another revision than the expected one by now.
+        """
+        ...
+
+    async def load_plan_revisions(self, plan_id: PlanId) -> list[Revision]:
+        """Return the log of a plan's revisions, the first one included, in order.
 
         Raises:
             PlanNotFoundError: There is no such plan.
@@ -270,6 +302,19 @@ class Storage(Protocol):
         limit: int = 1000,
     ) -> list[TaskRow]:
         """Return task rows by position; optionally only of some statuses or ids. Empty when unknown."""
+        ...
+
+    async def load_revisions(self, orchestration_id: OrchestrationId) -> list[Revision]:
+        """Return the log of the revisions after the first, in order; empty when there are none, or it is unknown."""
+        ...
+
+    async def load_history(
+        self, kinds: Sequence[tuple[str, str | None]]
+    ) -> dict[tuple[str, str | None], History]:
+        """Return, for those of `kinds` (system and tool) that completed tasks are of, what the latest of these took.
+
+        Cheap, whatever the size of the state; reused and cached results and composites are not counted.
+        """
         ...
 
     async def load_outputs(
@@ -457,6 +502,37 @@ class Replanner(Protocol):
 
     async def alternative(self, request: AlternativeRequest) -> TaskDAG | None:
         """Return a sub-DAG that delivers what the task should have, or None when there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanPart:
+    """Some more tasks of a plan that is still being made; their upstreams are among them or were there before."""
+
+    tasks: Sequence[TaskNode]
+    edges: Sequence[TaskEdge] = ()
+
+
+class StreamPlanner(Protocol):
+    """Makes a plan and hands it out while it is being made."""
+
+    def continue_plan(
+        self,
+        orchestration_id: OrchestrationId,
+        goal: str,
+        context: Mapping[str, Json],
+        mode: OrchestrationMode,
+        so_far: TaskDAG,
+    ) -> AbstractAsyncContextManager[AsyncIterator[PlanPart]]:
+        """Return the parts of a plan that are still missing; entered, iterated and left in one anyio task.
+
+        Args:
+            orchestration_id: Whose plan it is.
+            goal: What it is for.
+            context: What is known beside the goal.
+            mode: How it runs.
+            so_far: The tasks that are there, and stay as they are.
+        """
         ...
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from orchestration.engine.events import Event, Recorded
-from orchestration.engine.inputs import DecisionKind
+from orchestration.engine.inputs import DecisionKind, GraphChange, Routes
 from orchestration.models import (
     ErrorRecord,
     Json,
@@ -20,7 +20,9 @@ from orchestration.models import (
     OrchestrationMode,
     OrchestrationStatus,
     PlanId,
+    TaskEdge,
     TaskId,
+    TaskNode,
     TaskStatus,
 )
 
@@ -119,6 +121,12 @@ class TaskRow:
     output_bytes: int | None = None
     note: str | None = None
     """Why it waits or was skipped, in a few words."""
+    tool: str | None = None
+    """What it runs there."""
+    parent: TaskId | None = None
+    """The task it is a part of."""
+    is_composite: bool = False
+    """Whether its children do its work: it counts in no total."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +153,35 @@ class ControlAction(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     DECIDE = "decide"
+    APPROVE = "approve"
+    REJECT = "reject"
+    EDIT = "edit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """A change of a running orchestration's graph, checked and routed by whoever asks for it."""
+
+    expected_revision: int
+    """Of the graph it was made for: on another one it is refused."""
+    change: GraphChange
+    values: Mapping[TaskId, Json] = field(default_factory=dict)
+    """Outputs that conditions of new edges are decided by."""
+    undoes: int | None = None
+    """The revision it goes back to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graft:
+    """An alternative for a task, from whoever was asked for one."""
+
+    task_id: TaskId
+    expected_revision: int
+    tasks: tuple[TaskNode, ...]
+    edges: tuple[TaskEdge, ...]
+    routes: Routes = field(default_factory=Routes)
+    delivers: TaskId | None = None
+    """The task whose output stands for the failed one's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,11 +190,15 @@ class ControlRequest:
 
     action: ControlAction
     task_ids: tuple[TaskId, ...] = ()
-    """RETRY: the tasks, all failed ones when empty. DECIDE: exactly one."""
+    """RETRY: the tasks, all failed ones when empty. DECIDE, APPROVE, REJECT: exactly one."""
     decision: DecisionKind | None = None
     """With DECIDE."""
     output: Json = None
     """With the decision `done`: the task's output."""
+    digest: str | None = None
+    """APPROVE: of what is agreed to; None: what is asked about when it is carried out."""
+    edit: Edit | Graft | None = None
+    """With EDIT."""
     reason: str = ""
     by: str = "person"
 
@@ -186,6 +227,8 @@ class ControlAnswer:
     """The refusal's own words."""
     task_ids: tuple[TaskId, ...] = ()
     """RETRY: the tasks that are pending again."""
+    revision: int | None = None
+    """EDIT: the plan's revision it made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +263,50 @@ class ReusedOutput:
     task_id: TaskId
     from_orchestration: OrchestrationId
     from_task: TaskId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One entry of the log of a plan's or an orchestration's revisions; 1 is what it began with."""
+
+    revision: int
+    by: str
+    """Who made it: `planner`, `person`, `caller`, a name."""
+    reason: str
+    at_us: int
+    told: str
+    """What it changed, in a few words."""
+    seq: int | None = None
+    """Of the event that made it; None for a plan."""
+    undoes: int | None = None
+    """The revision it went back to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRevision:
+    """A new revision of a stored plan."""
+
+    expected_revision: int
+    """The revision it was made of: where the plan has another one by now, nothing is stored."""
+    dag_json: bytes
+    dag_sha256: str
+    by: str
+    reason: str
+    told: str
+    at_us: int
+    undoes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What tasks of one system and tool took so far."""
+
+    count: int
+    """Completed tasks it goes by."""
+    mean_seconds: float
+    """Of a completed task's duration over its attempts."""
+    mean_cost: float | None = None
+    """None: no cost is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,6 +411,8 @@ class Commit:
     """Outputs of this commit that equal tasks may use again; one under a known key replaces it."""
     answers: Sequence[ControlAnswer] = ()
     """What became of requests; one that was withdrawn or answered already is passed over."""
+    revisions: Sequence[Revision] = ()
+    """Revisions of the plan that the events made, in order."""
     is_critical: bool = False
     """Whether the batch must survive a power cut: committed with synchronous=FULL."""
 

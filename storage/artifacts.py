@@ -18,6 +18,7 @@ UNNAMED = (
     "NOT EXISTS (SELECT 1 FROM task WHERE task.output_artifact = artifact.sha256) "
     "AND NOT EXISTS (SELECT 1 FROM orchestration WHERE orchestration.dag_sha256 = artifact.sha256) "
     "AND NOT EXISTS (SELECT 1 FROM plan WHERE plan.dag_sha256 = artifact.sha256) "
+    "AND NOT EXISTS (SELECT 1 FROM plan_revision WHERE plan_revision.dag_sha256 = artifact.sha256) "
     "AND NOT EXISTS (SELECT 1 FROM cache WHERE cache.output_artifact = artifact.sha256)"
 )
 """That no row names an artifact; each part is answered by an index."""

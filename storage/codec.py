@@ -1,6 +1,6 @@
 """How records become documents in the database, and back.
 
-May import: orchestration.{models, ports, engine.events}, pydantic, stdlib.
+May import: orchestration.{models, ports, engine.events, execution.history}, pydantic, stdlib.
 
 Every document is JSON; the old part of a journal is many of them, compressed together. pydantic's own serializers, one
 per event class, are as fast as code written by hand for the commonest events and can't drift from the classes.
@@ -17,7 +17,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import SchemaSerializer
 
 from orchestration.engine.events import Event, Recorded
-from orchestration.models import ErrorRecord, JsonObject, OrchestrationId, TaskStatus
+from orchestration.execution.history import Tallies, Tally
+from orchestration.models import ErrorRecord, JsonObject, OrchestrationId, OrchestrationMode, TaskStatus
 from orchestration.ports import (
     ControlAnswer,
     ControlRequest,
@@ -44,13 +45,16 @@ _CONTEXT: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
 _THOUGHTS: TypeAdapter[tuple[Thought, ...]] = TypeAdapter(tuple[Thought, ...])
 _NOTES: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 _NEEDS: TypeAdapter[dict[str, dict[str, str]]] = TypeAdapter(dict[str, dict[str, str]])
+_TOOK: TypeAdapter[list[tuple[str, str, int, float, int, float]]] = TypeAdapter(
+    list[tuple[str, str, int, float, int, float]]
+)
 _REQUEST: TypeAdapter[ControlRequest] = TypeAdapter(ControlRequest)
 _ANSWER: TypeAdapter[ControlAnswer] = TypeAdapter(ControlAnswer)
 _STATUSES: dict[str, TaskStatus] = {status.value: status for status in TaskStatus}
 
 TASK_COLUMNS = (
     "task_id, position, status, attempt, system, started_at_us, finished_at_us, duration_seconds, error, "
-    "output_sha256, output_bytes, note"
+    "output_sha256, output_bytes, note, tool, parent, is_composite"
 )
 """The columns of a task row in the order of `task_values`."""
 
@@ -135,6 +139,9 @@ def task_values(number: int, row: TaskRow) -> tuple[Any, ...]:
         row.output_sha256,
         row.output_bytes,
         row.note,
+        row.tool,
+        row.parent,
+        row.is_composite,
     )
 
 
@@ -144,9 +151,23 @@ def decode_task(values: Sequence[Any]) -> TaskRow:
     Raises:
         UnreadableError: The status is unknown or the error no error record.
     """
-    task_id, position, status, attempt, system, started, finished, duration, error, sha256, size, note = (
-        values
-    )
+    (
+        task_id,
+        position,
+        status,
+        attempt,
+        system,
+        started,
+        finished,
+        duration,
+        error,
+        sha256,
+        size,
+        note,
+        tool,
+        parent,
+        is_composite,
+    ) = values
     if status not in _STATUSES:
         raise UnreadableError(f"The row of task {task_id!r}", f"its status is {status!r}")
     return TaskRow(
@@ -162,6 +183,9 @@ def decode_task(values: Sequence[Any]) -> TaskRow:
         output_sha256=sha256,
         output_bytes=size,
         note=note,
+        tool=tool,
+        parent=parent,
+        is_composite=bool(is_composite),
     )
 
 
@@ -225,6 +249,25 @@ def decode_needs(document: str, orchestration_id: OrchestrationId) -> Needs:
     return _decode(_NEEDS, document, f"What {orchestration_id!r} needs")
 
 
+def encode_tallies(tallies: Tallies) -> str:
+    """Return what tasks took as JSON."""
+    rows = [
+        (*kind, tally.completed, tally.seconds, tally.costs, tally.cost) for kind, tally in tallies.items()
+    ]
+    return _TOOK.serializer.to_json(rows).decode()
+
+
+def decode_tallies(document: str | None, orchestration_id: OrchestrationId) -> Tallies:
+    """Return what tasks took from JSON, or raise `UnreadableError`; nothing from None."""
+    if document is None:
+        return {}
+    rows = _decode(_TOOK, document, f"What the tasks of {orchestration_id!r} took")
+    return {
+        (system, tool): Tally(completed, seconds, costs, cost)
+        for system, tool, completed, seconds, costs, cost in rows
+    }
+
+
 def encode_plan_parts(
     context: JsonObject, thoughts: Sequence[Thought], notes: Sequence[str]
 ) -> tuple[str, str, str]:
@@ -245,6 +288,21 @@ def decode_plan_parts(
         _decode(_THOUGHTS, thoughts, f"A thought of plan {plan_id!r}"),
         _decode(_NOTES, notes, f"A note of plan {plan_id!r}"),
     )
+
+
+def decode_mode(value: str, what: str) -> OrchestrationMode:
+    """Return a mode, or raise `UnreadableError` naming what has it."""
+    try:
+        return OrchestrationMode(value)
+    except ValueError:
+        raise UnreadableError(what, f"its mode is {value!r}") from None
+
+
+def present_content(content: bytes | None, what: str) -> bytes:
+    """Return what an artifact or a row holds, or raise `UnreadableError` when it is not there."""
+    if content is None:
+        raise UnreadableError(what, "its content is missing")
+    return content
 
 
 # --- Requests to whoever drives -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Everything that is asked of the database: plain functions on a connection's thread, decoding included.
+"""What is asked of the database about orchestrations: plain functions on a connection's thread, decoding included.
 
 May import: orchestration.{models, ports, errors, execution.storage_rules}, storage.codec, stdlib.
 
@@ -14,18 +14,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestration.engine.events import Recorded
-from orchestration.errors import OrchestrationNotFoundError, PlanNotFoundError
+from orchestration.errors import OrchestrationNotFoundError
 from orchestration.execution.storage_rules import add_up
 from orchestration.models import (
     OrchestrationId,
-    OrchestrationMode,
     OrchestrationStatus,
-    PlanId,
     TaskId,
     TaskStatus,
     is_unicode,
 )
-from orchestration.ports import OrchestrationRecord, OrchestrationTotals, PlanRecord, TaskRow
+from orchestration.ports import OrchestrationRecord, OrchestrationTotals, TaskRow
 from storage import codec
 
 _SELECT_RECORDS = (
@@ -41,36 +39,6 @@ _SELECT_ENTRIES = (
     "ORDER BY 1 LIMIT ?3"
 )
 _UNFINISHED = [state for state in OrchestrationStatus if not state.is_terminal]
-
-
-def load_plan(database: sqlite3.Connection, plan_id: PlanId) -> PlanRecord:
-    """Return a plan; see `Storage.load_plan`."""
-    if not is_unicode(plan_id):  # no id is: SQLite could not even be asked
-        raise PlanNotFoundError(plan_id)
-    row = database.execute(
-        "SELECT revision, goal, mode, context, content, planner, thoughts, thinking_server, notes, "
-        "created_at_us FROM plan JOIN artifact ON sha256 = dag_sha256 WHERE plan_id = ?",
-        (plan_id,),
-    ).fetchone()
-    if row is None:
-        raise PlanNotFoundError(plan_id)
-    revision, goal, mode, context, dag_json, planner, thoughts, thinking_server, notes, created_at_us = row
-    decoded_context, decoded_thoughts, decoded_notes = codec.decode_plan_parts(
-        plan_id, context, thoughts, notes
-    )
-    return PlanRecord(
-        plan_id=plan_id,
-        revision=revision,
-        goal=goal,
-        mode=None if mode is None else _mode(mode, f"Plan {plan_id!r}"),
-        context=decoded_context,
-        dag_json=dag_json,
-        planner=planner,
-        thoughts=decoded_thoughts,
-        thinking_server=thinking_server,
-        notes=decoded_notes,
-        created_at_us=created_at_us,
-    )
 
 
 def load_orchestration(
@@ -113,7 +81,7 @@ def load_dag(database: sqlite3.Connection, orchestration_id: OrchestrationId) ->
     ).fetchone()
     if row is None:
         raise OrchestrationNotFoundError(orchestration_id)
-    return _content(row[0], f"The DAG of {orchestration_id!r}")
+    return codec.present_content(row[0], f"The DAG of {orchestration_id!r}")
 
 
 def read_events(
@@ -174,7 +142,10 @@ def load_outputs(
         f"AND (output IS NOT NULL OR output_artifact IS NOT NULL) AND {of_id}"
     )
     rows = database.execute(query, (orchestration_id, *values))
-    return {task_id: _content(content, f"The output of task {task_id!r}") for task_id, content in rows}
+    return {
+        task_id: codec.present_content(content, f"The output of task {task_id!r}")
+        for task_id, content in rows
+    }
 
 
 def load_totals(database: sqlite3.Connection, since_us: int | None) -> OrchestrationTotals:
@@ -208,7 +179,7 @@ def _record(row: tuple[Any, ...]) -> OrchestrationRecord:
         orchestration_id=orchestration_id,
         key=key,
         goal=goal,
-        mode=_mode(mode, f"Orchestration {orchestration_id!r}"),
+        mode=codec.decode_mode(mode, f"Orchestration {orchestration_id!r}"),
         dag_id=dag_id,
         dag_sha256=dag_sha256,
         plan_id=plan_id,
@@ -221,19 +192,6 @@ def _record(row: tuple[Any, ...]) -> OrchestrationRecord:
         token=token,
         summary=codec.decode_summary(summary, orchestration_id),
     )
-
-
-def _mode(value: str, what: str) -> OrchestrationMode:
-    try:
-        return OrchestrationMode(value)
-    except ValueError:
-        raise codec.UnreadableError(what, f"its mode is {value!r}") from None
-
-
-def _content(content: bytes | None, what: str) -> bytes:
-    if content is None:
-        raise codec.UnreadableError(what, "its content is missing")
-    return content
 
 
 def _number(value: int) -> int:

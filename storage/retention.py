@@ -1,6 +1,6 @@
 """Keeps the file from growing for ever: compresses journals of what has ended, later removes it whole.
 
-May import: orchestration.{ports, execution.storage_rules}, storage.{artifacts, codec, database}, stdlib.
+May import: orchestration.{ports, execution.storage_rules}, storage.{artifacts, codec, database, ids, plans}, stdlib.
 
 Everything is done in short transactions, between which others write; each looks again at what it is about to touch,
 because an orchestration may have been reopened, or been dealt with by another process, meanwhile. Pages that become
@@ -17,11 +17,10 @@ from orchestration.execution.storage_rules import (
     ABANDONED_AFTER_US,
     ANSWERS_KEPT_US,
     instant_before,
-    numbered,
     to_be_removed,
 )
 from orchestration.ports import Retained, Retention
-from storage import artifacts, codec
+from storage import artifacts, codec, ids, plans
 from storage.database import Database
 
 _MOST_REMOVED = 50
@@ -131,23 +130,11 @@ def _remove(database: sqlite3.Connection, number: int, abandoned: int) -> int:
     if row is None:
         return 0
     touched = 0
-    for table in ("control", "journal", "journal_archive", "task"):
+    for table in ("control", "journal", "journal_archive", "orchestration_revision", "task"):
         touched += database.execute(f"DELETE FROM {table} WHERE orchestration = ?", (number,)).rowcount  # noqa: S608
     touched += database.execute("DELETE FROM orchestration WHERE number = ?", (number,)).rowcount
-    _keep_id_taken(database, row[0])
+    ids.keep_taken(database, row[0])
     return touched
-
-
-def _keep_id_taken(database: sqlite3.Connection, orchestration_id: str) -> None:
-    """See to it that counting up never arrives at an id that somebody chose by hand and that is free now."""
-    parts = numbered(orchestration_id)
-    if parts is not None:
-        database.execute(
-            "INSERT INTO id_counter (kind, base_id, last) SELECT 'removed_orchestration', ?1, ?3 WHERE NOT EXISTS "
-            "(SELECT 1 FROM id_counter WHERE kind = 'orchestration' AND base_id = ?2 AND last >= ?3) "
-            "ON CONFLICT DO NOTHING",
-            (orchestration_id, *parts),
-        )
 
 
 # --- Compressing --------------------------------------------------------------------------------------------
@@ -230,14 +217,7 @@ def _archive(database: sqlite3.Connection, chunk: _Chunk, abandoned: int) -> boo
 def _tidy(database: sqlite3.Connection, retention: Retention, now_us: int) -> _Tidied:
     """Remove plans nobody used, outputs nobody may use any more, answers nobody waits for, drivers that are gone."""
     before = instant_before(now_us, retention.remove_after_seconds)
-    plans = 0
-    if before is not None:
-        plans = database.execute(
-            "DELETE FROM plan WHERE plan_id IN (SELECT plan_id FROM plan WHERE created_at_us <= ? "
-            "AND NOT EXISTS (SELECT 1 FROM orchestration WHERE orchestration.plan_id = plan.plan_id) "
-            "ORDER BY created_at_us LIMIT ?)",
-            (before, _MOST_SMALL),
-        ).rowcount
+    unused = 0 if before is None else plans.remove_unused(database, before, _MOST_SMALL)
     entries = database.execute(
         "DELETE FROM cache WHERE key IN (SELECT key FROM cache WHERE expires_at_us <= ? LIMIT ?)",
         (now_us, _MOST_SMALL),
@@ -247,7 +227,7 @@ def _tidy(database: sqlite3.Connection, retention: Retention, now_us: int) -> _T
         (now_us - ANSWERS_KEPT_US, _MOST_SMALL),
     ).rowcount
     remove_silent_drivers(database, now_us)
-    return _Tidied(plans, entries, _MOST_SMALL in (plans, entries, answers))
+    return _Tidied(unused, entries, _MOST_SMALL in (unused, entries, answers))
 
 
 def remove_silent_drivers(database: sqlite3.Connection, now_us: int) -> int:

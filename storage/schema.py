@@ -1,13 +1,15 @@
 """Makes a file a database of this program: refuses foreign ones, creates tables, brings old ones up to date.
 
-May import: orchestration.errors, storage.faults, stdlib. Runs on a connection's thread.
+May import: orchestration.errors, storage.{codec, faults}, stdlib. Runs on a connection's thread.
 
 `PRAGMA application_id` says that a file is ours, `PRAGMA user_version` how many of the numbered files in
-`migrations/` it has seen. Each is applied in a transaction of its own together with its number.
+`migrations/` it has seen. Each is applied in a transaction of its own together with its number. What a migration can't
+say in SQL is a function here: `archived_revisions(first_seq, last_seq, events)` looks into a compressed journal.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
@@ -18,6 +20,7 @@ from importlib import resources
 from pathlib import Path
 
 from orchestration.errors import CorruptRecordError, SchemaVersionError, StorageUnavailableError
+from storage import codec
 from storage.faults import CANT_OPEN_FIX, FOREIGN_FIX
 
 APPLICATION_ID = 0x41544F31
@@ -104,6 +107,8 @@ def prepare(database: sqlite3.Connection, location: str, *, busy_timeout_seconds
     """Check the database, switch it to WAL and apply the migrations it lacks."""
     version = inspect(database, location)
     _switch_to_wal(database, location, busy_timeout_seconds)
+    if version < len(migrations()):
+        database.create_function("archived_revisions", 3, _archived_revisions, deterministic=True)
     while version < len(migrations()):
         version = _migrate(database, location)
 
@@ -144,6 +149,19 @@ def _migrate(database: sqlite3.Connection, location: str) -> int:
             database.execute("ROLLBACK")
         raise
     return version
+
+
+def _archived_revisions(first_seq: int, last_seq: int, events: bytes) -> str:
+    """Return the revisions of a plan in a compressed part of a journal, as a JSON list of [seq, at_us, event].
+
+    A part that can't be read has none here: that is told when it is read, and by `doctor`, and must not keep the rest
+    from being brought forward.
+    """
+    try:
+        rows = codec.decode_entries("", first_seq, last_seq, events)
+    except (codec.UnreadableError, TypeError):
+        return "[]"
+    return json.dumps([row for row in rows if '"plan_revised"' in row[2]])
 
 
 def split_statements(script: str) -> list[str]:

@@ -32,12 +32,37 @@ _MISSING_OUTPUTS = """
     FROM task JOIN orchestration ON orchestration.number = task.orchestration
     WHERE output_sha256 IS NOT NULL AND output IS NULL AND output_artifact IS NULL
 """
+_PLANS = """
+    SELECT plan.plan_id, plan.revision, count(log.revision), coalesce(max(log.revision), 0),
+        max(CASE WHEN log.revision = plan.revision THEN log.dag_sha256 = plan.dag_sha256 END)
+    FROM plan LEFT JOIN plan_revision AS log ON log.plan_id = plan.plan_id
+    GROUP BY plan.plan_id
+"""
+_STRAY_REVISIONS = """
+    SELECT orchestration_id, revision, last_seq, seq
+    FROM orchestration_revision JOIN orchestration ON number = orchestration
+    WHERE seq NOT BETWEEN 1 AND last_seq
+"""
+_LOST_PARENTS = """
+    SELECT orchestration_id, task.task_id, task.parent
+    FROM task JOIN orchestration ON orchestration.number = task.orchestration
+    WHERE parent IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM task AS above
+        WHERE above.orchestration = task.orchestration AND above.task_id = task.parent
+    )
+"""
 _UNUSED = f"""
     SELECT sha256, length(content) FROM artifact
     WHERE {artifacts.UNNAMED} AND sha256 NOT IN (SELECT sha256 FROM loose_artifact)
 """  # noqa: S608
 """Loose ones are housekeeping's: that they are there is nothing wrong."""
-_LOST_CONTROLS = "orchestration NOT IN (SELECT number FROM orchestration)"
+_OF_NO_ORCHESTRATION = "orchestration NOT IN (SELECT number FROM orchestration)"
+_STRAYS = (
+    ("control", _OF_NO_ORCHESTRATION, "request", "to orchestrations"),
+    ("orchestration_revision", _OF_NO_ORCHESTRATION, "revision", "of orchestrations"),
+    ("plan_revision", "plan_id NOT IN (SELECT plan_id FROM plan)", "revision", "of plans"),
+)
+"""Rows that nobody can ever ask for: their table, what is true of them, and how they are told."""
 
 
 def problems(database: sqlite3.Connection) -> list[str]:
@@ -58,6 +83,11 @@ def problems(database: sqlite3.Connection) -> list[str]:
         f"outputs: the output of task {task_id!r} of {orchestration_id!r} is missing"
         for orchestration_id, task_id in database.execute(_MISSING_OUTPUTS).fetchmany(_MOST_LISTED)
     ]
+    found += [
+        f"tasks: {task_id!r} of {orchestration_id!r} is a part of task {parent!r}, which is missing"
+        for orchestration_id, task_id, parent in database.execute(_LOST_PARENTS).fetchmany(_MOST_LISTED)
+    ]
+    found += _few(_revision_gaps(database))
     found += [
         f"artifacts: the content of {sha256} does not match its hash"
         for sha256, content in database.execute("SELECT sha256, content FROM artifact")
@@ -96,9 +126,10 @@ def mend(database: sqlite3.Connection, now_us: int) -> list[str]:
         mended.append(
             f"forgot {_counted(drivers, 'driver')} that drove nothing and had been silent for a day"
         )
-    controls = database.execute(f"DELETE FROM control WHERE {_LOST_CONTROLS}").rowcount  # noqa: S608
-    if controls:
-        mended.append(f"removed {_counted(controls, 'request')} to orchestrations that are not there")
+    for table, is_stray, noun, of_what in _STRAYS:
+        strays = database.execute(f"DELETE FROM {table} WHERE {is_stray}").rowcount  # noqa: S608
+        if strays:
+            mended.append(f"removed {_counted(strays, noun)} {of_what} that are not there")
     return mended
 
 
@@ -119,6 +150,16 @@ def _unreadable_archives(database: sqlite3.Connection) -> Iterator[str]:
             codec.decode_entries(orchestration_id, first_seq, last_seq, content)
         except codec.UnreadableError as error:
             yield f"journal: {error}"
+
+
+def _revision_gaps(database: sqlite3.Connection) -> Iterator[str]:
+    for plan_id, revision, count, highest, is_same in database.execute(_PLANS):
+        if (count, highest) != (revision, revision):
+            yield f"plans: {plan_id!r} should have {revision} revisions; it has {count}, up to {highest}"
+        elif not is_same:
+            yield f"plans: {plan_id!r} has another DAG than its latest revision"
+    for orchestration_id, revision, last_seq, seq in database.execute(_STRAY_REVISIONS):
+        yield f"revisions: {revision} of {orchestration_id!r} is of entry {seq}; its journal ends at {last_seq}"
 
 
 def _few(found: Iterator[str]) -> list[str]:

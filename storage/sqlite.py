@@ -26,6 +26,7 @@ from orchestration.ports import (
     Created,
     DriverIdentity,
     DriverView,
+    History,
     Lease,
     NewOrchestration,
     NewPlan,
@@ -33,11 +34,13 @@ from orchestration.ports import (
     OrchestrationTotals,
     PendingControl,
     PlanRecord,
+    PlanRevision,
     Retained,
     Retention,
+    Revision,
     TaskRow,
 )
-from storage import cache, controls, copying, reads, soundness, writes
+from storage import cache, controls, copying, history, plans, reads, soundness, writes
 from storage.database import Database, Synchronous
 from storage.faults import DAMAGED_FIX
 from storage.leases import acquire_lease, release_lease, renew_leases, retire_driver
@@ -51,7 +54,7 @@ class SqliteStorage:
         path: The file; it and its folder are created when missing, readable by their owner alone.
         synchronous: When a commit counts as durable. NORMAL: it survives the death of any process, a power
             cut may undo the last ones. FULL: it survives a power cut too, at the price of a disk flush per
-            commit. Ids that are given to a caller are always committed with FULL.
+            commit. Ids that are given to a caller, and revisions, are always committed with FULL.
         busy_timeout_seconds: How long to wait for another process that is writing.
     """
 
@@ -117,11 +120,21 @@ class SqliteStorage:
 
     async def save_plan(self, plan: NewPlan) -> PlanRecord:
         """Store a plan; see `Storage.save_plan`."""
-        return await self._database.write(partial(writes.save_plan, plan=plan), full=True)
+        return await self._database.write(partial(plans.save_plan, plan=plan), full=True)
 
-    async def load_plan(self, plan_id: PlanId) -> PlanRecord:
+    async def load_plan(self, plan_id: PlanId, revision: int | None = None) -> PlanRecord:
         """Return a plan; see `Storage.load_plan`."""
-        return await self._database.read(partial(reads.load_plan, plan_id=plan_id))
+        return await self._database.read(partial(plans.load_plan, plan_id=plan_id, revision=revision))
+
+    async def revise_plan(self, plan_id: PlanId, revision: PlanRevision) -> PlanRecord:
+        """Store a plan's next revision; see `Storage.revise_plan`."""
+        return await self._database.write(
+            partial(plans.revise_plan, plan_id=plan_id, revision=revision), full=True
+        )
+
+    async def load_plan_revisions(self, plan_id: PlanId) -> list[Revision]:
+        """Return the log of a plan; see `Storage.load_plan_revisions`."""
+        return await self._database.read(partial(plans.load_plan_revisions, plan_id=plan_id))
 
     # Orchestrations
 
@@ -209,10 +222,11 @@ class SqliteStorage:
         return await self._database.read(partial(cache.load_cached, key=key, now_us=now_us))
 
     async def append(self, commits: Sequence[Commit]) -> None:
-        """Store a batch as one transaction; see `Storage.append`."""
+        """Store a batch as one transaction; see `Storage.append`. A revision survives a power cut as a plan's does."""
         if commits:
             await self._database.write(
-                partial(writes.append, commits=commits), full=any(commit.is_critical for commit in commits)
+                partial(writes.append, commits=commits),
+                full=any(commit.is_critical or commit.revisions for commit in commits),
             )
 
     async def load_orchestration(self, orchestration_id: OrchestrationId) -> OrchestrationRecord:
@@ -259,6 +273,16 @@ class SqliteStorage:
                 limit=limit,
             )
         )
+
+    async def load_revisions(self, orchestration_id: OrchestrationId) -> list[Revision]:
+        """Return the log of an orchestration; see `Storage.load_revisions`."""
+        return await self._database.read(partial(plans.load_revisions, orchestration_id=orchestration_id))
+
+    async def load_history(
+        self, kinds: Sequence[tuple[str, str | None]]
+    ) -> dict[tuple[str, str | None], History]:
+        """Return what tasks took so far; see `Storage.load_history`."""
+        return await self._database.read(partial(history.load_history, kinds=kinds))
 
     async def load_outputs(
         self, orchestration_id: OrchestrationId, task_ids: Sequence[TaskId]

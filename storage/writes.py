@@ -1,7 +1,7 @@
-"""Everything that changes the database, each within one transaction: plain functions on a connection's thread.
+"""How orchestrations come into the database and advance, within one transaction: plain functions on its thread.
 
-May import: orchestration.{models, ports, errors, execution.storage_rules}, storage.{artifacts, cache, codec, controls,
-reads}, stdlib.
+May import: orchestration.{models, ports, errors, execution.history, execution.storage_rules}, storage.{artifacts,
+cache, codec, controls, history, ids, plans, reads}, stdlib.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from orchestration.errors import (
     StaleFencingTokenError,
     TaskNotFoundError,
 )
+from orchestration.execution.history import Tallies, count, succeeded_in
 from orchestration.execution.storage_rules import (
     cached_output,
     check_reused,
+    check_revisions,
     check_sequence,
     ended_at_us,
-    next_free_id,
 )
 from orchestration.models import OrchestrationId
 from orchestration.ports import (
@@ -31,21 +32,20 @@ from orchestration.ports import (
     Created,
     Lease,
     NewOrchestration,
-    NewPlan,
-    PlanRecord,
+    Revision,
     StoredOutput,
 )
-from storage import artifacts, cache, codec, controls, reads
+from storage import artifacts, cache, codec, controls, history, ids, plans, reads
 
 _INSERT_EVENT = "INSERT INTO journal (orchestration, seq, at_us, event) VALUES (?, ?, ?, ?)"
 _UPSERT_TASK = (
-    f"INSERT INTO task (orchestration, {codec.TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
+    f"INSERT INTO task (orchestration, {codec.TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
     "ON CONFLICT (orchestration, task_id) DO UPDATE SET "
     "position = excluded.position, status = excluded.status, attempt = excluded.attempt, "
     "system = excluded.system, started_at_us = excluded.started_at_us, "
     "finished_at_us = excluded.finished_at_us, duration_seconds = excluded.duration_seconds, "
     "error = excluded.error, output_sha256 = excluded.output_sha256, output_bytes = excluded.output_bytes, "
-    "note = excluded.note"
+    "note = excluded.note, tool = excluded.tool, parent = excluded.parent, is_composite = excluded.is_composite"
 )
 _SET_OUTPUT = "UPDATE task SET output_artifact = ?, output = ? WHERE orchestration = ? AND task_id = ?"
 
@@ -63,6 +63,7 @@ def append(database: sqlite3.Connection, commits: Sequence[Commit]) -> None:
     large: dict[str, bytes] = {}
     cached: list[tuple[OrchestrationId, CacheEntry, StoredOutput]] = []
     answers: list[tuple[OrchestrationId, ControlAnswer, int]] = []
+    revisions: list[tuple[int, Revision]] = []
     for commit in commits:
         lease = commit.lease
         head = heads.get(lease.orchestration_id)
@@ -83,19 +84,22 @@ def append(database: sqlite3.Connection, commits: Sequence[Commit]) -> None:
             outputs[number, output.task_id] = (artifact, text, number, output.task_id)
         cached += [(lease.orchestration_id, entry, cached_output(commit, entry)) for entry in commit.cached]
         answers += [(lease.orchestration_id, given, head.at_us) for given in commit.answers]
-    # What was replaced within the batch is not stored at all: nobody would ever name it.
-    named = {values[0] for values in outputs.values()} | {output.sha256 for _, _, output in cached}
-    database.executemany(artifacts.INSERT, [each for each in large.items() if each[0] in named])
+        revisions += [(number, made) for made in commit.revisions]
+    if large:
+        # What was replaced within the batch is not stored at all: nobody would ever name it.
+        named = {values[0] for values in outputs.values()} | {output.sha256 for _, _, output in cached}
+        database.executemany(artifacts.INSERT, [each for each in large.items() if each[0] in named])
     database.executemany(_INSERT_EVENT, events)
     database.executemany(_UPSERT_TASK, tasks.values())
     if database.executemany(_SET_OUTPUT, outputs.values()).rowcount < len(outputs):
         raise ValueError("A commit has the output of a task that has no row.")
     for head in heads.values():
-        head.write(database)
+        head.write()
     for orchestration_id, entry, output in cached:
         cache.store(database, orchestration_id, entry, output)
     for orchestration_id, given, at_us in answers:
         controls.answer(database, orchestration_id, given, at_us)
+    plans.add_revisions(database, revisions)
 
 
 def create_orchestration(database: sqlite3.Connection, new: NewOrchestration) -> Created:
@@ -110,8 +114,8 @@ def create_orchestration(database: sqlite3.Connection, new: NewOrchestration) ->
             return Created(record=reads.load_orchestration(database, row[0]), lease=None)
     orchestration_id = new.orchestration_id
     if orchestration_id is None:
-        orchestration_id = _new_id(database, "orchestration", new.base_id)
-    elif _has(database, "orchestration", orchestration_id):
+        orchestration_id = ids.new_id(database, "orchestration", new.base_id)
+    elif ids.is_taken(database, "orchestration", orchestration_id):
         raise IdempotencyConflictError(orchestration_id, orchestration_id)
     number = _insert_orchestration(database, orchestration_id, new)
     database.executemany(
@@ -128,30 +132,6 @@ def create_orchestration(database: sqlite3.Connection, new: NewOrchestration) ->
         record=reads.load_orchestration(database, orchestration_id),
         lease=Lease(orchestration_id=orchestration_id, token=1, holder=new.holder),
     )
-
-
-def save_plan(database: sqlite3.Connection, plan: NewPlan) -> PlanRecord:
-    """Store a plan; see `Storage.save_plan`."""
-    plan_id = _new_id(database, "plan", plan.base_id)
-    context, thoughts, notes = codec.encode_plan_parts(plan.context, plan.thoughts, plan.notes)
-    database.execute(artifacts.INSERT, (plan.dag_sha256, plan.dag_json))
-    database.execute(
-        "INSERT INTO plan (plan_id, revision, goal, mode, context, dag_sha256, planner, thoughts, "
-        "thinking_server, notes, created_at_us) VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            plan_id,
-            plan.goal,
-            None if plan.mode is None else plan.mode.value,
-            context,
-            plan.dag_sha256,
-            plan.planner,
-            thoughts,
-            plan.thinking_server,
-            notes,
-            plan.created_at_us,
-        ),
-    )
-    return reads.load_plan(database, plan_id)
 
 
 def _insert_orchestration(
@@ -203,71 +183,67 @@ def _take_over_outputs(database: sqlite3.Connection, number: int, new: NewOrches
     database.executemany(_SET_OUTPUT, outputs)
 
 
-def _new_id(database: sqlite3.Connection, kind: str, base_id: str) -> str:
-    row = database.execute(
-        "SELECT last FROM id_counter WHERE kind = ? AND base_id = ?", (kind, base_id)
-    ).fetchone()
-    new_id, number = next_free_id(
-        base_id,
-        row[0] if row else 0,
-        lambda taken: _has(database, kind, taken) or _had(database, kind, taken),
-    )
-    database.execute(
-        "INSERT INTO id_counter (kind, base_id, last) VALUES (?, ?, ?) "
-        "ON CONFLICT DO UPDATE SET last = excluded.last",
-        (kind, base_id, number),
-    )
-    return new_id
-
-
-def _has(database: sqlite3.Connection, kind: str, record_id: str) -> bool:
-    query = f"SELECT 1 FROM {kind} WHERE {kind}_id = ?"  # noqa: S608  (kind is one of our two table names)
-    return database.execute(query, (record_id,)).fetchone() is not None
-
-
-def _had(database: sqlite3.Connection, kind: str, record_id: str) -> bool:
-    """Whether there was one whose id was chosen by hand, and that housekeeping has removed."""
-    query = "SELECT 1 FROM id_counter WHERE kind = ? AND base_id = ?"
-    return database.execute(query, (f"removed_{kind}", record_id)).fetchone() is not None
-
-
 class _Head:
     """Where an orchestration's journal ends, while a batch is added to it."""
 
-    __slots__ = ("at_us", "last", "number", "orchestration_id", "seq", "token")
+    __slots__ = (
+        "at_us",
+        "database",
+        "last",
+        "number",
+        "owner",
+        "revision",
+        "seq",
+        "tallies",
+        "token",
+        "took",
+    )
 
     def __init__(self, database: sqlite3.Connection, orchestration_id: OrchestrationId) -> None:
         row = database.execute(
-            "SELECT number, token, last_seq, updated_at_us FROM orchestration WHERE orchestration_id = ?",
+            "SELECT number, token, last_seq, updated_at_us, took FROM orchestration WHERE orchestration_id = ?",
             (orchestration_id,),
         ).fetchone()
         if row is None:
             raise OrchestrationNotFoundError(orchestration_id)
-        self.orchestration_id = orchestration_id
-        self.number, self.token, self.seq, self.at_us = row
+        self.database, self.owner = database, orchestration_id
+        self.number, self.token, self.seq, self.at_us, self.took = row
+        self.revision: int | None = None
+        self.tallies: Tallies | None = None
         self.last: Commit | None = None
 
     def advance(self, commit: Commit) -> None:
         if commit.lease.token != self.token:
-            raise StaleFencingTokenError(self.orchestration_id, commit.lease.token, self.token)
+            raise StaleFencingTokenError(self.owner, commit.lease.token, self.token)
         check_sequence(commit, self.seq)
         if commit.events:
             self.seq, self.at_us = commit.events[-1].seq, commit.events[-1].at_us
+        if commit.revisions:
+            latest = (
+                plans.latest_revision(self.database, self.number) if self.revision is None else self.revision
+            )
+            self.revision = check_revisions(commit, latest)
+        succeeded = succeeded_in(commit)
+        if succeeded:
+            if self.tallies is None:
+                self.tallies = history.tallies_of(self.took, self.owner)
+            count(self.tallies, succeeded, commit.tasks)
         self.last = commit
 
-    def write(self, database: sqlite3.Connection) -> None:
+    def write(self) -> None:
         if self.last is None:
             return
         summary = self.last.summary
-        database.execute(
-            "UPDATE orchestration SET last_seq = ?, updated_at_us = ?, state = ?, summary = ?, finished_at_us = ? "
-            "WHERE number = ?",
+        self.database.execute(
+            "UPDATE orchestration SET last_seq = ?, updated_at_us = ?, state = ?, summary = ?, finished_at_us = ?, "
+            "took = ? WHERE number = ?",
             (
                 self.seq,
                 self.at_us,
                 summary.state.value,
                 codec.encode_summary(summary),
                 ended_at_us(summary, self.at_us),
+                self.took if self.tallies is None else history.document_of(self.tallies),
                 self.number,
             ),
         )

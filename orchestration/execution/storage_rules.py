@@ -1,6 +1,6 @@
 """What every storage does alike, written once: the order of a journal, ids that count up, what is kept and how long.
 
-May import: orchestration.{models, ports}, stdlib.
+May import: orchestration.{errors, models, ports}, stdlib.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from orchestration.models import OrchestrationId, OrchestrationStatus, TaskStatus
+from orchestration.errors import PlanNotFoundError, RevisionConflictError
+from orchestration.models import OrchestrationId, OrchestrationStatus, PlanId, TaskStatus
 from orchestration.ports import (
     CacheEntry,
     Commit,
     ControlAnswer,
     NewOrchestration,
+    NewPlan,
     OrchestrationTotals,
+    PlanRevision,
     Retention,
+    Revision,
     StoredOutput,
     Summary,
 )
@@ -78,6 +82,22 @@ def check_answer(answer: ControlAnswer, answering: OrchestrationId, *, of: Orche
         )
 
 
+def check_revisions(commit: Commit, latest: int) -> int:
+    """Check that a commit's revisions go on after the latest one that is stored, and return their last.
+
+    Raises:
+        ValueError: They don't; a bug of the caller.
+    """
+    for made in commit.revisions:
+        if made.revision <= latest:
+            owner = commit.lease.orchestration_id
+            raise ValueError(
+                f"The revisions of {owner!r} go on after {latest}; a commit brings {made.revision}."
+            )
+        latest = made.revision
+    return latest
+
+
 def check_reused(new: NewOrchestration) -> None:
     """Check that outputs are taken over for tasks the new orchestration has.
 
@@ -97,6 +117,39 @@ def ended_at_us(summary: Summary, updated_at_us: int) -> int | None:
     if not summary.state.is_terminal:
         return None
     return updated_at_us if summary.finished_at_us is None else summary.finished_at_us
+
+
+# --- Revisions of plans -------------------------------------------------------------------------------------------
+
+
+def first_revision(plan: NewPlan) -> Revision:
+    """Return the entry of a plan's log that it begins with."""
+    return Revision(
+        revision=1, by=plan.planner, reason="", told="what it began with", at_us=plan.created_at_us
+    )  # the migration to schema version 3 says the same of earlier plans
+
+
+def next_revision(plan_id: PlanId, present: int, made: PlanRevision) -> Revision:
+    """Return the entry of a plan's log that a new revision adds.
+
+    Raises:
+        RevisionConflictError: It was made of another revision than the present one.
+    """
+    if made.expected_revision != present:
+        raise RevisionConflictError(plan_id, made.expected_revision, present)
+    return Revision(
+        revision=present + 1,
+        by=made.by,
+        reason=made.reason,
+        told=made.told,
+        at_us=made.at_us,
+        undoes=made.undoes,
+    )
+
+
+def no_such_revision(plan_id: PlanId, revision: int) -> PlanNotFoundError:
+    """Return the error that says that there is a plan, but not this revision of it."""
+    return PlanNotFoundError(plan_id, revision)
 
 
 # --- Ids ----------------------------------------------------------------------------------------------------------

@@ -54,4 +54,7 @@ def row_of(task: TaskState) -> TaskRow:
         output_sha256=task.output.sha256 if task.output else None,
         output_bytes=task.output.size_bytes if task.output else None,
         note=task.note,
+        tool=task.node.tool,
+        parent=task.node.parent,
+        is_composite=bool(task.is_composite),
     )

@@ -20,6 +20,8 @@ from typing import Any
 import anyio
 import pytest
 
+from orchestration.engine.events import AttemptSucceeded
+from orchestration.engine.inputs import OutputRef
 from orchestration.errors import CorruptRecordError, StorageError, StorageUnavailableError
 from orchestration.models import TaskStatus
 from orchestration.ports import Lease
@@ -32,6 +34,8 @@ from tests.storage.records import (
     keep,
     new_plan,
     output,
+    plan_revision,
+    revision,
     row,
     summary,
 )
@@ -339,6 +343,10 @@ async def readable(storage: SqliteStorage) -> dict[str, Any]:
         "tasks": storage.load_tasks("report-1"),
         "outputs": storage.load_outputs("report-1", MANY),
         "plan": storage.load_plan("plan-1"),
+        "first plan": storage.load_plan("plan-1", 1),
+        "plan log": storage.load_plan_revisions("plan-1"),
+        "log": storage.load_revisions("report-1"),
+        "history": storage.load_history([("py", None)]),
     }
     found: dict[str, Any] = {}
     for name, call in calls.items():
@@ -352,7 +360,7 @@ async def changed(storage: SqliteStorage) -> None:
     lease = Lease(orchestration_id="report-1", token=1, holder=HOLDER)
     tasks = [row(name, place, TaskStatus.CANCELLED) for place, name in enumerate(MANY)]
     outputs = [output(name, b"y" * 600) for name in MANY]
-    await storage.append([commit(lease, 302, tasks=tasks, outputs=outputs)])
+    await storage.append([commit(lease, 303, tasks=tasks, outputs=outputs, revisions=[revision(3, 303)])])
 
 
 @pytest.fixture
@@ -371,7 +379,11 @@ async def sound(tmp_path: Path) -> Path:
                 for number in range(place, place + 100)
             ]
         )
+    done = AttemptSucceeded(task_id=MANY[0], attempt=1, output=OutputRef(sha256="e" * 64, size_bytes=1))
+    rows = [row(MANY[0], 0, TaskStatus.COMPLETED, system="py")]
+    await storage.append([commit(lease, 302, done, tasks=rows, revisions=[revision(2, 302)])])
     await storage.save_plan(new_plan())
+    await storage.revise_plan("plan-1", plan_revision(1))
     await storage.aclose()
     return path
 

@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from orchestration.engine.inputs import GraphChange, Routes
 from orchestration.errors import OrchestrationNotFoundError, StaleFencingTokenError
-from orchestration.ports import ControlAction, ControlAnswer, ControlRequest, Storage
+from orchestration.models import TaskEdge, TaskNode
+from orchestration.ports import ControlAction, ControlAnswer, ControlRequest, Edit, Graft, Storage
 from tests.storage.records import (
+    LINK,
     NOW_US,
     STRANGER,
+    WHOLE_TASK,
     answer,
     answers_alone,
     commit,
@@ -29,6 +33,33 @@ DECISION = ControlRequest(
     output={"ü": [1, None, "\n"]},
     reason="I saw “it”",
     by="ada",
+)
+
+
+ROUTES = Routes(
+    systems={"whole~2": "py"}, others={"whole~2": ("shell", "web")}, fallbacks={"whole~2": ("shell", "py")}
+)
+EDIT = Edit(
+    expected_revision=3,
+    change=GraphChange(
+        added=(WHOLE_TASK,),
+        changed=(TaskNode("b", foreach="${a.items}", approval="caller"),),
+        removed=("c", "d"),
+        linked=(LINK,),
+        unlinked=(("a", "b"), ("b", "c")),
+        skipped=("e",),
+        routes=ROUTES,
+    ),
+    values={"z": {"n": [1, None, "ü"]}, "y": None},
+    undoes=2,
+)
+GRAFT = Graft(
+    task_id="a",
+    expected_revision=3,
+    tasks=(WHOLE_TASK, TaskNode("after", arguments={"x": 1})),
+    edges=(TaskEdge("whole~2", "after"),),
+    routes=ROUTES,
+    delivers="after",
 )
 
 
@@ -62,6 +93,31 @@ async def test_requests_wait_oldest_first_until_they_are_answered(storage: Stora
     assert pending[0].request == DECISION
     assert [each.control_id for each in still] == [sent[0], sent[2]]
     assert await storage.pending_controls() == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ControlRequest(action=ControlAction.EDIT, edit=EDIT, reason="it “lacks” it", by="caller"),
+        ControlRequest(action=ControlAction.EDIT, edit=Edit(expected_revision=1, change=GraphChange())),
+        ControlRequest(action=ControlAction.EDIT, edit=GRAFT),
+        ControlRequest(
+            action=ControlAction.EDIT, edit=Graft(task_id="a", expected_revision=1, tasks=(), edges=())
+        ),
+        ControlRequest(action=ControlAction.APPROVE, task_ids=("a",), digest="f" * 64),
+        ControlRequest(action=ControlAction.REJECT, task_ids=("a",), reason="not today"),
+    ],
+    ids=["edit", "empty edit", "graft", "empty graft", "approve", "reject"],
+)
+async def test_a_change_of_the_graph_arrives_as_it_was_sent(storage: Storage, asked: ControlRequest) -> None:
+    """Types included: an edit is no graft, tasks are tasks, pairs are tuples."""
+    await created(storage)
+
+    await storage.send_control("report-1", asked, sent_at_us=NOW_US)
+
+    (pending,) = await storage.pending_controls()
+    assert pending.request == asked
+    assert type(pending.request.edit) is type(asked.edit)
 
 
 async def test_an_answer_comes_with_the_events_of_its_commit(storage: Storage) -> None:

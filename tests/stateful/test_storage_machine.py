@@ -6,7 +6,7 @@ import asyncio  # noqa: TID251  (the machine drives the loop itself, step by ste
 import shutil
 import tempfile
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,17 +15,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from orchestration.engine.events import Event, RetryDue
+from orchestration.engine.events import AttemptSucceeded, RetryDue
 from orchestration.errors import (
     IdempotencyConflictError,
     LeaseHeldError,
     OrchestrationNotFoundError,
     PlanNotFoundError,
+    RevisionConflictError,
     StaleFencingTokenError,
     TaskNotFoundError,
 )
 from orchestration.execution.memory_storage import MemoryStorage
-from orchestration.models import OrchestrationStatus, TaskStatus
 from orchestration.ports import (
     CachedResult,
     Commit,
@@ -36,95 +36,42 @@ from orchestration.ports import (
     NewOrchestration,
     PendingControl,
     ReusedOutput,
+    Revision,
     Storage,
-    Summary,
-    TaskRow,
 )
 from storage import SqliteStorage
+from tests.stateful.storage_model import (
+    KEYS,
+    TASK_IDS,
+    Completed,
+    Expected,
+    ExpectedControl,
+    ExpectedPlan,
+    changes,
+    history,
+)
 from tests.storage.records import (
     DAY_US,
-    EVERY_EVENT,
     HOLDER,
     NOW_US,
     STRANGER,
     answer,
-    cache_entry,
     commit,
     keep,
     new_orchestration,
     new_plan,
-    output,
+    plan_revision,
     request,
-    row,
+    revision,
     sha256,
-    summary,
 )
 
 T = TypeVar("T")
 
 HOLDERS = st.sampled_from([HOLDER, STRANGER])
-TASK_IDS = ["a", "b", "c", "d"]
-POSITIONS = {task_id: position for position, task_id in enumerate(TASK_IDS)}
-KEYS = ["k1", "k2"]
-LARGE = b"x" * 600
-"""More than a row takes."""
 MOMENTS = st.one_of(st.integers(0, 30), st.integers(DAY_US - 3, DAY_US + 30)).map(
     lambda after: NOW_US + after
 )
-
-
-@dataclass
-class Expected:
-    """What a storage should know of one orchestration."""
-
-    number: int
-    """Place in the order of creation."""
-    holder: DriverIdentity | None
-    summary: Summary
-    key: str | None = None
-    plan_id: str | None = None
-    needs: dict[str, dict[str, str]] = field(default_factory=dict)
-    token: int = 1
-    updated_at_us: int = NOW_US
-    events: list[Event] = field(default_factory=list)
-    tasks: dict[str, TaskRow] = field(default_factory=dict)
-    outputs: dict[str, bytes] = field(default_factory=dict)
-
-
-@dataclass
-class ExpectedControl:
-    """What a storage should know of one request."""
-
-    pending: PendingControl
-    answer: ControlAnswer | None = None
-    answered_at_us: int = 0
-
-
-@st.composite
-def changes(draw: st.DrawFn) -> dict[str, Any]:
-    """What a commit may bring."""
-    rows = draw(st.dictionaries(st.sampled_from(TASK_IDS), st.sampled_from(TaskStatus), max_size=3))
-    contents = st.binary(max_size=5) | st.just(LARGE)
-    texts = draw(st.dictionaries(st.sampled_from(TASK_IDS[:2]), contents, max_size=2))
-    cached = [
-        cache_entry(draw(st.sampled_from(KEYS)), task_id, expires_at_us=NOW_US + draw(st.integers(0, 30)))
-        for task_id in texts
-        if draw(st.booleans())
-    ]
-    answers = draw(st.lists(st.tuples(st.integers(1, 6), st.booleans()), max_size=2))
-    facts = {
-        "tasks": [row(task_id, POSITIONS[task_id], status) for task_id, status in rows.items()],
-        "outputs": [output(task_id, text, inline=draw(st.booleans())) for task_id, text in texts.items()],
-        "summary": summary(
-            state=draw(st.sampled_from(OrchestrationStatus)), attempts=draw(st.integers(0, 9))
-        ),
-        "cached": cached,
-    }
-    return {
-        "events": draw(st.lists(st.sampled_from(EVERY_EVENT), max_size=3)),
-        "facts": facts,
-        "answers": answers,
-    }
 
 
 class StorageMachine(RuleBasedStateMachine):
@@ -149,7 +96,7 @@ class StorageMachine(RuleBasedStateMachine):
         self.controls: dict[int, ExpectedControl] = {}
         self.last_control = 0
         self.cache: dict[str, tuple[CachedResult, int]] = {}
-        self.plans: dict[str, int] = {}
+        self.plans: dict[str, ExpectedPlan] = {}
         self.plans_made = 0
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
@@ -248,7 +195,47 @@ class StorageMachine(RuleBasedStateMachine):
         plan = self.run(self.storage.save_plan(new_plan(created_at_us=NOW_US + age)))
         self.plans_made += 1
         assert plan.plan_id == f"plan-{self.plans_made}"
-        self.plans[plan.plan_id] = NOW_US + age
+        first = Revision(
+            revision=1, by=plan.planner, reason="", told="what it began with", at_us=plan.created_at_us
+        )
+        self.plans[plan.plan_id] = ExpectedPlan([plan.dag_json], [first])
+
+    @rule(
+        number=st.integers(1, 4),
+        off=st.sampled_from([0, 0, 0, -1, 1]),
+        back_to=st.none() | st.integers(0, 2),
+        age=st.integers(0, 60),
+    )
+    def revise_plan(self, number: int, off: int, back_to: int | None, age: int) -> None:
+        """Only of the present revision, to something new or back to what it was."""
+        plan_id = f"plan-{number}"
+        known = self.plans.get(plan_id)
+        present = 1 if known is None else len(known.log)
+        made = plan_revision(present, at_us=NOW_US + age)
+        if known is not None and back_to is not None:
+            made = plan_revision(
+                present, at_us=NOW_US + age, dag_json=known.documents[back_to % present], undoes=back_to
+            )
+        call = self.storage.revise_plan(plan_id, replace(made, expected_revision=present + off))
+        if known is None:
+            with pytest.raises(PlanNotFoundError):
+                self.run(call)
+        elif off:
+            with pytest.raises(RevisionConflictError):
+                self.run(call)
+        else:
+            assert self.run(call).revision == present + 1
+            known.documents.append(made.dag_json)
+            known.log.append(
+                Revision(
+                    revision=present + 1,
+                    by=made.by,
+                    reason=made.reason,
+                    told=made.told,
+                    at_us=made.at_us,
+                    undoes=made.undoes,
+                )
+            )
 
     # Leases
 
@@ -348,20 +335,26 @@ class StorageMachine(RuleBasedStateMachine):
     def append(self, batch: list[tuple[Lease, dict[str, Any]]]) -> None:
         """All of the batch or, with one stale token, nothing of it."""
         next_seqs = {name: len(expected.events) + 1 for name, expected in self.model.items()}
+        revisions = {name: len(expected.revisions) + 1 for name, expected in self.model.items()}
         commits: list[Commit] = []
         for lease, change in batch:
             first_seq = next_seqs.get(lease.orchestration_id, 1)
             events = change["events"] or [RetryDue(task_id="a")]
             answers = self._answers(lease, change["answers"])
-            commits.append(replace(commit(lease, first_seq, *events), answers=answers, **change["facts"]))
+            latest = revisions.get(lease.orchestration_id, 1)
+            made = [revision(latest + more, first_seq) for more in range(1, change["revisions"] + 1)]
+            commits.append(
+                replace(commit(lease, first_seq, *events), answers=answers, revisions=made, **change["facts"])
+            )
             next_seqs[lease.orchestration_id] = first_seq + len(events)
+            revisions[lease.orchestration_id] = latest + len(made)
         if not all(self._is_current(lease) for lease, _ in batch):
             with pytest.raises((StaleFencingTokenError, OrchestrationNotFoundError)):
                 self.run(self.storage.append(commits))
             return
         self.run(self.storage.append(commits))
-        for made in commits:
-            self._applied(made)
+        for applied in commits:
+            self._applied(applied)
 
     def _answers(self, lease: Lease, drawn: list[tuple[int, bool]]) -> list[ControlAnswer]:
         """Return answers to requests of this orchestration, or to what is not there."""
@@ -381,6 +374,8 @@ class StorageMachine(RuleBasedStateMachine):
         texts = {each.task_id: each.text for each in made.outputs}
         expected.outputs |= texts
         expected.summary = made.summary
+        expected.revisions += made.revisions
+        expected.completed += self._completed(made)
         for entry in made.cached:
             text = texts[entry.task_id]
             found = CachedResult(
@@ -395,6 +390,16 @@ class StorageMachine(RuleBasedStateMachine):
             if known is not None and known.answer is None:
                 known.answer = given
                 known.answered_at_us = max(expected.updated_at_us, known.pending.sent_at_us)
+
+    def _completed(self, made: Commit) -> list[Completed]:
+        """Return every attempt that delivered, of a task the commit has a row of and that runs somewhere itself."""
+        return [
+            Completed((task.system, task.tool), task.duration_seconds, entry.event.cost)
+            for entry in made.events
+            if isinstance(entry.event, AttemptSucceeded)
+            for task in made.tasks
+            if task.task_id == entry.event.task_id and task.system and not task.is_composite
+        ]
 
     @rule()
     def reopen(self) -> None:
@@ -431,10 +436,10 @@ class StorageMachine(RuleBasedStateMachine):
         used = {expected.plan_id for expected in self.model.values()}
         unused = [
             plan_id
-            for plan_id, at_us in self.plans.items()
-            if age_us is not None and now_us - at_us >= age_us and plan_id not in used
+            for plan_id, plan in self.plans.items()
+            if age_us is not None and now_us - plan.changed_at_us >= age_us and plan_id not in used
         ]
-        self.plans = {plan_id: at_us for plan_id, at_us in self.plans.items() if plan_id not in unused}
+        self.plans = {plan_id: plan for plan_id, plan in self.plans.items() if plan_id not in unused}
         named = {expected.holder.instance for expected in self.model.values() if expected.holder}
         self.drivers = {
             instance: view
@@ -479,10 +484,11 @@ class StorageMachine(RuleBasedStateMachine):
             tasks = self.run(self.storage.load_tasks(name))
             assert tasks == sorted(expected.tasks.values(), key=lambda task: task.position)
             assert self.run(self.storage.load_outputs(name, TASK_IDS)) == expected.outputs
+            assert self.run(self.storage.load_revisions(name)) == expected.revisions
 
     @invariant()
     def the_rest_agrees_with_the_model(self) -> None:
-        """Requests, answers, cached outputs and plans are as expected."""
+        """Requests, answers and cached outputs are as expected."""
         pending = self.run(self.storage.pending_controls())
         assert pending == [known.pending for known in self.controls.values() if known.answer is None]
         for control_id in range(1, self.last_control + 2):
@@ -493,12 +499,37 @@ class StorageMachine(RuleBasedStateMachine):
             found, expires_at_us = self.cache.get(key, (None, NOW_US))
             assert self.run(self.storage.load_cached(key, now_us=expires_at_us - 1)) == found
             assert self.run(self.storage.load_cached(key, now_us=expires_at_us)) is None
+
+    @invariant()
+    def plans_agree_with_the_model(self) -> None:
+        """Each revision of each plan, and its log."""
         for number in range(1, self.plans_made + 1):
-            if f"plan-{number}" in self.plans:
-                assert self.run(self.storage.load_plan(f"plan-{number}")).plan_id == f"plan-{number}"
-            else:
-                with pytest.raises(PlanNotFoundError):
-                    self.run(self.storage.load_plan(f"plan-{number}"))
+            plan_id = f"plan-{number}"
+            known = self.plans.get(plan_id)
+            if known is None:
+                for call in (self.storage.load_plan(plan_id), self.storage.load_plan_revisions(plan_id)):
+                    with pytest.raises(PlanNotFoundError):
+                        self.run(call)
+                continue
+            assert self.run(self.storage.load_plan_revisions(plan_id)) == known.log
+            present = self.run(self.storage.load_plan(plan_id))
+            assert (present.revision, present.dag_json) == (len(known.log), known.documents[-1])
+            for place, document in enumerate(known.documents, start=1):
+                earlier = self.run(self.storage.load_plan(plan_id, place))
+                assert earlier == replace(present, revision=place, dag_json=document)
+
+    @invariant()
+    def history_agrees_with_the_model(self) -> None:
+        """Of every kind that something is known of."""
+        kinds = [(system, tool) for system in ("py", "shell") for tool in (None, "load")]
+        found = self.run(self.storage.load_history(kinds))
+        for kind in kinds:
+            known = history([each.completed for each in reversed(self.model.values())], kind)
+            assert (kind in found) is (known is not None)
+            if known is not None:
+                assert found[kind].count == known.count
+                assert found[kind].mean_seconds == pytest.approx(known.mean_seconds)
+                assert found[kind].mean_cost == pytest.approx(known.mean_cost)
 
 
 class SqliteMachine(StorageMachine):

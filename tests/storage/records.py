@@ -8,18 +8,28 @@ from dataclasses import replace
 from typing import Any
 
 from orchestration.engine.events import (
+    ApprovalGiven,
+    ApprovalRequested,
+    ApprovalVoided,
     AttemptFailed,
     AttemptInterrupted,
     AttemptLeftOpen,
     AttemptStarted,
     AttemptSucceeded,
+    CallerAsked,
     CancelRequested,
+    ChildrenGathered,
+    EdgeDecided,
     EdgeVerdict,
     Event,
+    FallbackStarted,
     OrchestrationFinished,
     OrchestrationPaused,
     OrchestrationResumed,
     OrchestrationSubmitted,
+    PlanCompleted,
+    PlanEdited,
+    PlanExtended,
     PlanRevised,
     Recorded,
     ReplanRequested,
@@ -29,7 +39,9 @@ from orchestration.engine.events import (
     RetryScheduled,
     StopRequested,
     TaskDecided,
+    TaskExpanded,
     TaskFailed,
+    TaskRerouted,
     TasksCancelled,
     TaskSkipped,
     VerificationUnclear,
@@ -37,12 +49,14 @@ from orchestration.engine.events import (
 from orchestration.engine.inputs import OutputRef, TaskDefaults
 from orchestration.models import (
     ErrorRecord,
+    Fallback,
     OrchestrationMode,
     OrchestrationStatus,
     TaskEdge,
     TaskNode,
     TaskPriority,
     TaskStatus,
+    Verification,
 )
 from orchestration.ports import (
     CacheEntry,
@@ -55,7 +69,9 @@ from orchestration.ports import (
     Lease,
     NewOrchestration,
     NewPlan,
+    PlanRevision,
     Retention,
+    Revision,
     Storage,
     StoredOutput,
     Summary,
@@ -81,12 +97,38 @@ ERROR = ErrorRecord(
 )
 VERDICT = EdgeVerdict(target_task_id="b", delivers=False, warning="no key", error=ERROR)
 
+FALLBACK = Fallback(
+    description="by hand",
+    system_preference="shell",
+    tool="copy",
+    arguments={"from": "${z.path}"},
+    idempotent=False,
+    verify=Verification(tool="was_it_copied"),
+    fallback=Fallback(tool="give_up", cost=0.5),
+)
+WHOLE_TASK = TaskNode(
+    "whole~2",
+    description="Everything a task may say “here”",
+    tool="load",
+    arguments={"rows": [1, {"y": None}], "item": "${item.name}"},
+    fallback=FALLBACK,
+    approval="person",
+    foreach=[1, "two", {"three": None}],
+    parent="above",
+    metadata={"k": [True]},
+)
+LINK = TaskEdge("z", "a~1", data_requirements=["k"], is_optional=True, condition="output.n > 0")
+
 EVERY_EVENT: tuple[Event, ...] = (
     OrchestrationSubmitted(
         dag_sha256="d" * 64,
         mode=OrchestrationMode.ADAPTIVE,
         context={"repo": "/data", "deep": [1, 2.5, None, {"ü": True}], "big": 2**70},
         routes={"a": "py", "b": "shell"},
+        others={"a": ("shell", "web")},
+        fallback_routes={"a": ("shell", "py")},
+        asks_caller=True,
+        is_planning=True,
         defaults=TaskDefaults(max_retries=1, backoff_factor=1.5, timeout_seconds=None),
         can_replan=True,
         timeout_seconds=60.5,
@@ -122,19 +164,55 @@ EVERY_EVENT: tuple[Event, ...] = (
     StopRequested(task_id="a", attempt=3, because="timeout"),
     RetryScheduled(task_id="a", attempt=2, delay_seconds=0.1 + 0.2, due_at_us=NOW_US),
     RetryDue(task_id="a"),
+    TaskRerouted(task_id="a", attempt=2, system="shell"),
+    FallbackStarted(task_id="a", attempt=3),
+    ApprovalRequested(task_id="a", digest="f" * 64, shown="load “rows”\n"),
+    ApprovalGiven(task_id="a", digest="f" * 64, by="person", reason="looks right"),
+    ApprovalVoided(task_id="a", attempt=3),
+    CallerAsked(task_id="a", reason="no alternative was found"),
+    TaskExpanded(task_id="a", count=3),
+    ChildrenGathered(task_id="a", output=OutputRef(sha256="e" * 64, size_bytes=17), verdicts=(VERDICT,)),
     TaskFailed(task_id="a", error=ERROR, verdicts=(VERDICT,)),
-    TaskSkipped(task_id="b", because="a", verdicts=(VERDICT,)),
+    TaskSkipped(task_id="b", because="a", reason="not needed", verdicts=(VERDICT,)),
     TasksCancelled(task_ids=("a", "b"), note="work may continue at py"),
     ReplanRequested(task_id="a", error=ERROR, paused=("b", "c")),
     PlanRevised(
         task_id="a",
         revision=2,
         tasks=(TaskNode("a~1", priority=TaskPriority.URGENT, arguments={"x": [1, {"y": None}]}),),
-        edges=(TaskEdge("z", "a~1", data_requirements=["k"], is_optional=True, condition="output.n > 0"),),
+        edges=(LINK,),
         routes={"a~1": "py"},
         delivers="a~1",
         reason="tool_error",
+        others={"a~1": ("shell",)},
+        fallback_routes={"a~1": ("web",)},
+        by="caller",
     ),
+    PlanEdited(
+        revision=3,
+        by="person",
+        reason="“better”",
+        added=(WHOLE_TASK,),
+        changed=(TaskNode("b", foreach="${a.items}", approval="caller"),),
+        removed=("c", "d"),
+        linked=(LINK,),
+        unlinked=(("a", "b"), ("b", "c")),
+        skipped=("e",),
+        routes={"whole~2": "py"},
+        others={"whole~2": ("shell",)},
+        fallback_routes={"whole~2": ("shell", "py")},
+        decided=(EdgeDecided(source_task_id="z", verdict=VERDICT),),
+        undoes=1,
+    ),
+    PlanExtended(
+        tasks=(WHOLE_TASK, TaskNode("more")),
+        edges=(TaskEdge("whole~2", "more"),),
+        routes={"more": "py"},
+        others={"more": ("shell",)},
+        fallback_routes={"whole~2": ("shell", "py")},
+        decided=(EdgeDecided(source_task_id="z", verdict=VERDICT),),
+    ),
+    PlanCompleted(changed=(TaskNode("more", arguments={"x": {"y": 1}}),)),
     OrchestrationPaused(),
     OrchestrationResumed(),
     CancelRequested(reason="enough", because="timeout"),
@@ -200,6 +278,29 @@ def new_plan(base_id: str = "plan", **fields: Any) -> NewPlan:
         created_at_us=NOW_US,
     )
     return replace(plan, **fields)
+
+
+def plan_revision(expected_revision: int = 1, **fields: Any) -> PlanRevision:
+    """A revision of a plan; its DAG is another one for each number."""
+    dag_json = fields.pop("dag_json", b'{"tasks": [%d]}' % expected_revision)
+    made = PlanRevision(
+        expected_revision=expected_revision,
+        dag_json=dag_json,
+        dag_sha256=sha256(dag_json),
+        by="person",
+        reason="it needs “more”",
+        told="added audit",
+        at_us=NOW_US + expected_revision,
+    )
+    return replace(made, **fields)
+
+
+def revision(number: int, seq: int | None = None, **fields: Any) -> Revision:
+    """An entry in the log of an orchestration's revisions."""
+    made = Revision(
+        revision=number, by="planner", reason="it “broke”", told="replaced a by a~1", at_us=NOW_US, seq=seq
+    )
+    return replace(made, **fields)
 
 
 def recorded(lease: Lease, first_seq: int, *events: Event) -> list[Recorded]:

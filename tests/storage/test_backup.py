@@ -14,6 +14,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from orchestration.engine.events import AttemptSucceeded
+from orchestration.engine.inputs import OutputRef
 from orchestration.errors import CorruptRecordError, StorageUnavailableError
 from orchestration.execution.memory_storage import MemoryStorage
 from orchestration.models import TaskStatus
@@ -27,6 +29,9 @@ from tests.storage.records import (
     keep,
     new_plan,
     output,
+    over,
+    plan_revision,
+    revision,
     row,
     summary,
 )
@@ -56,7 +61,12 @@ async def test_a_copy_is_a_database_of_its_own(path: Path, copy: Path) -> None:
     lease = await created(storage)
     await storage.append([commit(lease, 2, outputs=[output("a", LARGE, inline=False)])])
     await storage.save_plan(new_plan())
-    await ended(storage, "old", entries=20)
+    await storage.revise_plan("plan-1", plan_revision(1))
+    done = AttemptSucceeded(task_id="a", attempt=1, output=OutputRef(sha256="e" * 64, size_bytes=1))
+    old = await ended(storage, "old", entries=20)
+    await storage.append(
+        [commit(old, 22, done, tasks=[row("a", 0, system="py")], revisions=[revision(2, 22)], summary=over())]
+    )
     await storage.retain(keep(compact_after_seconds=0.0), now_us=2 * 10**15)
 
     size = await storage.backup(copy)
@@ -71,7 +81,10 @@ async def test_a_copy_is_a_database_of_its_own(path: Path, copy: Path) -> None:
     await restored.append([commit(taken, 3), commit(taken, 4)])
     there = (
         await restored.load_outputs("report-1", ["a"]),
-        (await restored.load_plan("plan-1")).plan_id,
+        [(await restored.load_plan("plan-1", number)).revision for number in (1, 2)],
+        len(await restored.load_plan_revisions("plan-1")),
+        await restored.load_revisions("old-1"),
+        len(await restored.load_history([("py", None)])),
         len(await restored.read_events("old-1")),
         (await created(restored)).orchestration_id,
         await restored.check(),
@@ -83,7 +96,7 @@ async def test_a_copy_is_a_database_of_its_own(path: Path, copy: Path) -> None:
     assert (files, mode, journal_mode) == (["copy.db"], 0o600, ("delete",))
     assert size >= len(LARGE)
     assert (before.last_seq, here.last_seq, here.token) == (2, 3, 1)
-    assert there == ({"a": LARGE}, "plan-1", 21, "report-2", [])
+    assert there == ({"a": LARGE}, [1, 2], 2, [revision(2, 22)], 1, 22, "report-2", [])
 
 
 async def test_a_copy_is_of_one_moment_while_others_write(path: Path, copy: Path) -> None:
@@ -221,7 +234,9 @@ async def test_a_damaged_database_gives_no_backup(path: Path, copy: Path) -> Non
         content[start : start + 64] = b"\xff" * 64
     path.write_bytes(content)
 
-    with pytest.raises(CorruptRecordError, match=rf"Database {path}: its copy is damaged .*restore a backup"):
+    with pytest.raises(
+        CorruptRecordError, match=rf"(?s)Database {path}: its copy is damaged .*restore a backup"
+    ):
         await storage.backup(copy)
     await storage.aclose()
 

@@ -184,7 +184,9 @@ TAMPERINGS = {
     "UPDATE orchestration SET mode = 'x'": "Orchestration 'report-1' can't be understood: its mode is 'x'",
     "DELETE FROM artifact": "The DAG of 'report-1' can't be understood: its content is missing",
     "UPDATE plan SET thoughts = '7'": "A thought of plan 'plan-1' can't be understood: Input should be a valid array",
+    "UPDATE plan_revision SET dag_sha256 = '0'": "The DAG of plan 'plan-1' can't be understood: its content is missing",
     "UPDATE plan SET mode = 'x'": "Plan 'plan-1' can't be understood: its mode is 'x'",
+    "UPDATE orchestration SET took = '[[1]]'": "What the tasks of 'report-1' took can't be understood: 0.0: Input",
     "DROP TABLE task": "a part of it is missing (no such table: task)",
 }
 
@@ -228,6 +230,9 @@ async def read_all(storage: SqliteStorage) -> None:
     await storage.load_orchestration("report-1")
     await storage.load_dag("report-1")
     await storage.load_plan("plan-1")
+    await storage.load_plan_revisions("plan-1")
+    await storage.load_revisions("report-1")
+    await storage.load_history([("py", None)])
 
 
 def test_a_mistake_of_the_program_is_no_fault_of_the_database() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.engine.events import RetryDue
 from orchestration.errors import CorruptRecordError
 from storage import SqliteStorage
 from tests.storage.records import (
@@ -23,7 +24,10 @@ from tests.storage.records import (
     keep,
     new_plan,
     output,
+    plan_revision,
     request,
+    revision,
+    row,
     sha256,
 )
 
@@ -64,6 +68,9 @@ async def test_a_sound_database_has_nothing_wrong_and_nothing_to_mend(path: Path
     await storage.renew_leases(HOLDER, [lease], lease_seconds=15.0, now_us=LONG_AGO_US)
     await storage.send_control("report-2", request(), sent_at_us=NOW_US)
     await storage.save_plan(new_plan())
+    await storage.revise_plan("plan-1", plan_revision(1))
+    parts = [row("a", 0, is_composite=True), row("a[0]", 2, parent="a")]
+    await storage.append([commit(lease, 4, tasks=parts, revisions=[revision(2, 4), revision(3)])])
     before = [await storage.check(), await storage.mend()]
 
     again = [await storage.check(), await storage.mend()]
@@ -157,8 +164,45 @@ async def test_a_shorter_part_than_it_should_be_is_told(path: Path) -> None:
     await storage.aclose()
 
 
+MISFITS = {
+    "UPDATE plan SET revision = 4": "plans: 'plan-1' should have 4 revisions; it has 3, up to 3",
+    "DELETE FROM plan_revision WHERE revision = 2": "plans: 'plan-1' should have 3 revisions; it has 2, up to 3",
+    "DELETE FROM plan_revision": "plans: 'plan-1' should have 3 revisions; it has 0, up to 0",
+    "UPDATE plan SET dag_sha256 = (SELECT dag_sha256 FROM plan_revision WHERE revision = 2)": (
+        "plans: 'plan-1' has another DAG than its latest revision"
+    ),
+    "UPDATE orchestration_revision SET seq = 9 WHERE revision = 3": (
+        "revisions: 3 of 'report-1' is of entry 9; its journal ends at 3"
+    ),
+    "UPDATE task SET parent = 'z' WHERE task_id = 'a[0]'": (
+        "tasks: 'a[0]' of 'report-1' is a part of task 'z', which is missing"
+    ),
+    "DELETE FROM task WHERE task_id = 'a'": "tasks: 'a[0]' of 'report-1' is a part of task 'a', which is missing",
+}
+
+
+@pytest.mark.parametrize("tampering", MISFITS)
+async def test_revisions_and_parts_that_do_not_fit_are_found(path: Path, tampering: str) -> None:
+    """A plan has each of its revisions, an entry in the log its event, a part what it is a part of."""
+    storage = SqliteStorage(path)
+    await storage.save_plan(new_plan())
+    for number in (1, 2):
+        await storage.revise_plan("plan-1", plan_revision(number))
+    lease = await created(storage, tasks=[row("a", 0, is_composite=True), row("a[0]", 1, parent="a")])
+    made = [revision(2, 2), revision(3, 3)]
+    await storage.append([commit(lease, 2, RetryDue(task_id="a"), RetryDue(task_id="b"), revisions=made)])
+    before = await storage.check()
+    tampered(path, tampering)
+
+    problems = await storage.check()
+    await storage.aclose()
+
+    assert before == []
+    assert problems[0] == MISFITS[tampering]
+
+
 async def test_what_nothing_names_is_found_and_removed(path: Path) -> None:
-    """Artifacts, requests to what is not there, drivers silent for a day; one line each."""
+    """Artifacts, requests to and revisions of what is not there, drivers silent for a day; one line each."""
     storage = SqliteStorage(path)
     await ended(storage, outputs=[output("a", b"x" * 5_000, inline=False)])
     for number, holder in enumerate((HOLDER, STRANGER, replace(HOLDER, instance="other"))):
@@ -168,6 +212,8 @@ async def test_what_nothing_names_is_found_and_removed(path: Path) -> None:
         path,
         "INSERT INTO artifact VALUES ('1', zeroblob(2000000)), ('2', x'00')",
         "INSERT INTO control (orchestration, request, sent_at_us) VALUES (77, '{}', 1)",
+        "INSERT INTO orchestration_revision VALUES (77, 2, 1, '', '', '', 1, NULL), (77, 3, 2, '', '', '', 1, NULL)",
+        "INSERT INTO plan_revision SELECT 'nope', 1, dag_sha256, '', '', '', 1, NULL FROM orchestration",
     )
 
     problems = await storage.check()
@@ -176,17 +222,24 @@ async def test_what_nothing_names_is_found_and_removed(path: Path) -> None:
     afterwards = await storage.check(), await storage.load_outputs("report-1", ["a"])
     await storage.aclose()
 
-    assert [line for line in problems if "hash" not in line] == [
+    assert sorted(line for line in problems if "references" in line) == [
         "references: a row of control names a row of orchestration that is missing",
+        "references: a row of orchestration_revision names a row of orchestration that is missing",
+        "references: a row of orchestration_revision names a row of orchestration that is missing",
+        "references: a row of plan_revision names a row of plan that is missing",
+    ]
+    assert [line for line in problems if "hash" not in line and "references" not in line] == [
         "artifacts: 2 artifacts (1.9 MiB) that nothing names",
     ]
     assert pending == []
-    assert mended[:3] == [
+    assert mended[:5] == [
         "removed 2 artifacts (1.9 MiB) that nothing named",
         "forgot 2 drivers that drove nothing and had been silent for a day",
         "removed 1 request to orchestrations that are not there",
+        "removed 2 revisions of orchestrations that are not there",
+        "removed 1 revision of plans that are not there",
     ]
-    assert mended[3:] == [] or mended[3].startswith("emptied the write-ahead log (")
+    assert mended[5:] == [] or mended[5].startswith("emptied the write-ahead log (")
     assert afterwards == ([], {"a": b"x" * 5_000})
     with closing(sqlite3.connect(path)) as other:
         assert other.execute("SELECT instance FROM driver").fetchall() == [("one",)]

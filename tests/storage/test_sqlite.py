@@ -37,7 +37,9 @@ from tests.storage.records import (
     new_plan,
     nobody_is_gone,
     output,
+    plan_revision,
     request,
+    revision,
     row,
     summary,
 )
@@ -80,7 +82,7 @@ def test_a_busy_timeout_that_is_no_duration_is_refused(path: Path, seconds: floa
 
 @pytest.mark.parametrize(("synchronous", "level"), [("NORMAL", 1), ("FULL", 2)])
 async def test_ids_are_acknowledged_with_full_durability(path: Path, synchronous: str, level: int) -> None:
-    """A commit that gives out an id, takes a request or is critical is flushed; the others follow the setting."""
+    """A commit that gives out an id, takes a request, revises or is critical is flushed; others follow the setting."""
     storage = SqliteStorage(path, synchronous=synchronous)  # type: ignore[arg-type]
     await storage.open()
     assert storage._database.opened is not None
@@ -99,10 +101,12 @@ async def test_ids_are_acknowledged_with_full_durability(path: Path, synchronous
     await storage.append([commit(lease, 2)])
     await storage.append([commit(lease, 3), commit(lease, 4, is_critical=True), commit(lease, 5)])
     await storage.renew_leases(HOLDER, [lease], lease_seconds=15.0, now_us=NOW_US)
+    await storage.revise_plan("plan-1", plan_revision(1))
+    await storage.append([commit(lease, 6), commit(lease, 7, revisions=[revision(2, 7)])])
     await writer.call(lambda database: database.set_trace_callback(None))
     await storage.aclose()
 
-    assert levels == [2, 2, 2, level, 2, level]
+    assert levels == [2, 2, 2, level, 2, level, 2, 2]
 
 
 async def test_the_size_on_disk_counts_the_log(path: Path) -> None:
