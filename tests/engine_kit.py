@@ -6,32 +6,50 @@ Every input is followed by `check_invariants()` and by a replay of the whole jou
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from orchestration.dag import TaskDAG
-from orchestration.engine.effects import Effect, RequestAlternative, StartAttempt
+from orchestration.engine.effects import (
+    DescribeApproval,
+    Effect,
+    FindItems,
+    GatherOutputs,
+    LookUpResult,
+    RequestAlternative,
+    StartAttempt,
+)
 from orchestration.engine.engine import Decision, Engine, EngineOptions
 from orchestration.engine.events import AttemptStarted, Event, OrchestrationSubmitted, Recorded
 from orchestration.engine.inputs import (
     AlternativeFound,
+    ApprovalDescribed,
+    Approve,
     CacheAnswer,
     Cancel,
     DeadlineReached,
     Decide,
     DecisionKind,
+    EditPlan,
+    GraphChange,
     Heartbeat,
     Input,
     Interrupt,
+    ItemsFound,
     NoAlternative,
     OutputRef,
+    OutputsGathered,
     Pause,
+    PlanEnded,
+    PlanGrown,
     ReportCancelled,
     ReportFailure,
     ReportSuccess,
     Resume,
     Retry,
+    Routes,
     TakeOver,
     TaskDefaults,
     VerifyAnswer,
@@ -58,7 +76,7 @@ SECOND = 1_000_000
 START = 1_000 * SECOND
 """When tests begin, in microseconds since the epoch."""
 
-_NOT_STATE = {"dag", "newly_ready", "newly_dead", "touched", "held", "_story"}
+_NOT_STATE = {"dag", "newly_ready", "newly_dead", "newly_closed", "touched", "held", "_story"}
 """Attributes of a state that are no part of the fold, or are its input."""
 
 
@@ -94,17 +112,25 @@ def submitted(
     defaults: TaskDefaults | None = None,
     context: JsonObject | None = None,
     can_replan: bool = False,
+    asks_caller: bool = False,
+    is_planning: bool = False,
     timeout_seconds: float | None = None,
+    routes: Routes | None = None,
     at_us: int = START,
 ) -> Recorded:
     """Return the first entry of an orchestration's journal."""
+    told = routes or Routes()
     event = OrchestrationSubmitted(
         dag_sha256="",
         mode=mode,
         context=context or {},
-        routes=dict.fromkeys(dag.nodes, "here"),
+        routes=dict.fromkeys(dag.nodes, "here") | dict(told.systems),
+        others=dict(told.others),
+        fallback_routes=dict(told.fallbacks),
         defaults=defaults or TaskDefaults(timeout_seconds=None),
         can_replan=can_replan,
+        asks_caller=asks_caller,
+        is_planning=is_planning,
         timeout_seconds=timeout_seconds,
     )
     return Recorded(orchestration_id=orchestration_id, seq=1, at_us=at_us, event=event)
@@ -238,8 +264,14 @@ class Bench:
     def cancel(self, reason: str = "") -> Decision:
         return self.tell(Cancel(orchestration_id=self.id, reason=reason))
 
-    def offer(self, task_id: TaskId, dag: TaskDAG, **more: Any) -> Decision:
-        return self.tell(AlternativeFound(orchestration_id=self.id, task_id=task_id, dag=dag, **more))
+    def offer(
+        self, task_id: TaskId, dag: TaskDAG, *, routes: Mapping[TaskId, str] | None = None, **more: Any
+    ) -> Decision:
+        """Bring an alternative; its tasks go where `routes` says."""
+        found = Routes(systems=routes or {})
+        return self.tell(
+            AlternativeFound(orchestration_id=self.id, task_id=task_id, dag=dag, routes=found, **more)
+        )
 
     def refuse(self, task_id: TaskId, reason: str = "nobody knows one") -> Decision:
         return self.tell(NoAlternative(orchestration_id=self.id, task_id=task_id, reason=reason))
@@ -294,12 +326,121 @@ class Bench:
     def hit(self, task_id: TaskId, value: Json = None, source: str = "earlier-1:there") -> Decision:
         return self.tell(
             CacheAnswer(
-                orchestration_id=self.id, task_id=task_id, output=ONE_OUTPUT, value=value, source=source
+                orchestration_id=self.id,
+                task_id=task_id,
+                output=ONE_OUTPUT,
+                value=value,
+                source=source,
+                generation=self.task(task_id).generation,
             )
         )
 
     def miss(self, task_id: TaskId) -> Decision:
-        return self.tell(CacheAnswer(orchestration_id=self.id, task_id=task_id))
+        generation = self.task(task_id).generation
+        return self.tell(CacheAnswer(orchestration_id=self.id, task_id=task_id, generation=generation))
+
+    def described(
+        self,
+        task_id: TaskId,
+        digest: str = "d1",
+        *,
+        shown: str = "what would run",
+        generation: int | None = None,
+        error: ErrorRecord | None = None,
+    ) -> Decision:
+        """Say what exactly would run; an error: why that can't be said."""
+        number = self.task(task_id).generation if generation is None else generation
+        return self.tell(
+            ApprovalDescribed(
+                orchestration_id=self.id,
+                task_id=task_id,
+                generation=number,
+                digest="" if error else digest,
+                shown="" if error else shown,
+                error=error,
+            )
+        )
+
+    def approve(self, task_id: TaskId, digest: str | None = None, **more: Any) -> Decision:
+        return self.tell(
+            Approve(orchestration_id=self.id, task_id=task_id, is_approved=True, digest=digest, **more)
+        )
+
+    def reject(self, task_id: TaskId, digest: str | None = None, **more: Any) -> Decision:
+        return self.tell(
+            Approve(orchestration_id=self.id, task_id=task_id, is_approved=False, digest=digest, **more)
+        )
+
+    def found(
+        self,
+        task_id: TaskId,
+        count: int = 0,
+        *,
+        generation: int | None = None,
+        error: ErrorRecord | None = None,
+    ) -> Decision:
+        """Say how many items a list has; an error: why it can't be had."""
+        number = self.task(task_id).generation if generation is None else generation
+        return self.tell(
+            ItemsFound(orchestration_id=self.id, task_id=task_id, generation=number, count=count, error=error)
+        )
+
+    def gathered(
+        self,
+        task_id: TaskId,
+        value: Json = None,
+        *,
+        generation: int | None = None,
+        error: ErrorRecord | None = None,
+    ) -> Decision:
+        """Bring the output that the parts of a task add up to; an error: why there is none."""
+        number = self.task(task_id).generation if generation is None else generation
+        return self.tell(
+            OutputsGathered(
+                orchestration_id=self.id,
+                task_id=task_id,
+                generation=number,
+                output=None if error else ONE_OUTPUT,
+                value=value,
+                error=error,
+            )
+        )
+
+    def edit(
+        self,
+        change: GraphChange | None = None,
+        *,
+        expected: int | None = None,
+        values: Mapping[TaskId, Json] | None = None,
+        by: str = "person",
+        reason: str = "",
+        undoes: int | None = None,
+        **parts: Any,
+    ) -> Decision:
+        """Change the graph by a `GraphChange`, or by its parts: `added=`, `changed=`, `removed=`, `linked=`, …"""
+        return self.tell(
+            EditPlan(
+                orchestration_id=self.id,
+                expected_revision=self.state.revision if expected is None else expected,
+                change=change or GraphChange(**parts),
+                values=values or {},
+                by=by,
+                reason=reason,
+                undoes=undoes,
+            )
+        )
+
+    def grow(self, tasks: str | Iterable[TaskNode], *edges: TaskEdge | str, **more: Any) -> Decision:
+        """Bring more of a plan: `grow("b c", "a b", "b c?")`."""
+        nodes = tuple(map(TaskNode, tasks.split()) if isinstance(tasks, str) else tasks)
+        joined = tuple(edge_of(edge) if isinstance(edge, str) else edge for edge in edges)
+        routes = Routes(systems={node.task_id: "here" for node in nodes})
+        return self.tell(
+            PlanGrown(orchestration_id=self.id, tasks=nodes, edges=joined, **{"routes": routes, **more})
+        )
+
+    def end_plan(self, error: str | None = None, *changed: TaskNode) -> Decision:
+        return self.tell(PlanEnded(orchestration_id=self.id, error=error, changed=changed))
 
     def beat(self, task_id: TaskId) -> Decision:
         attempt = self.task(task_id).attempt
@@ -320,6 +461,11 @@ class Bench:
 
     def task(self, task_id: TaskId) -> TaskState:
         return self.state.tasks[task_id]
+
+    def error(self, task_id: TaskId) -> ErrorRecord:
+        error = self.state.tasks[task_id].error
+        assert error is not None, f"{task_id} has no error"
+        return error
 
     def statuses(self) -> dict[TaskId, str]:
         return {task_id: task.status.value for task_id, task in self.state.tasks.items()}
@@ -349,6 +495,12 @@ class Bench:
         """Return the tasks an alternative was asked for, so far."""
         return [effect.task_id for effect in self.of(RequestAlternative)]
 
+    def wanted(self, kind: type[E]) -> list[E]:
+        """Return the effects of one kind so far, and forget them: what comes next is new."""
+        found = self.of(kind)
+        self.effects = [effect for effect in self.effects if not isinstance(effect, kind)]
+        return found
+
     def run_out(self, limit: int = 10_000) -> None:
         """Let every running attempt succeed until nothing runs."""
         for _ in range(limit):
@@ -356,6 +508,44 @@ class Bench:
                 return
             self.succeed(next(iter(self.state.running)))
         raise AssertionError(f"still running after {limit} reports: {self.running}")
+
+    def go_on(self, items: int = 2, limit: int = 10_000) -> None:
+        """Let everything succeed that runs and answer every question kindly, until there is nothing to do.
+
+        Lists have `items` items, caches nothing; people agree; no alternative is found.
+        """
+        for _ in range(limit):
+            if self.state.running:
+                self.succeed(next(iter(self.state.running)))
+            elif not self.answer_one(items):
+                return
+        raise AssertionError(f"still something to do after {limit} answers: {self.statuses()}")
+
+    def answer_one(self, items: int) -> bool:
+        """Answer the oldest question, or agree to what somebody is asked; False when there is none."""
+        answer: Callable[[TaskId], Decision]
+        for effect in self.effects:
+            match effect:
+                case LookUpResult():
+                    answer = self.miss
+                case DescribeApproval():
+                    answer = self.described
+                case FindItems():
+                    answer = partial(self.found, count=items)
+                case GatherOutputs():
+                    answer = self.gathered
+                case RequestAlternative():
+                    answer = self.refuse
+                case _:
+                    continue
+            self.effects.remove(effect)
+            answer(effect.task_id)
+            return True
+        for task_id, task in self.state.tasks.items():
+            if task.status is TaskStatus.AWAITING_APPROVAL:
+                self.approve(task_id)
+                return True
+        return False
 
 
 def events_of(entries: Decision | Iterable[Recorded]) -> list[Event]:

@@ -1,4 +1,4 @@
-"""What people, agents and drivers ask of an orchestration: pause, resume, cancel, retry, decide, take over, reuse.
+"""What people, agents and drivers ask of an orchestration: pause, cancel, retry, decide, approve, edit, take over, ….
 
 May import: orchestration.{errors, models}, orchestration.engine.*, stdlib.
 
@@ -8,30 +8,41 @@ orchestration is taken over.
 
 from __future__ import annotations
 
-from typing import Literal
-
-from orchestration.engine.core import driven_already
+from orchestration.engine.answers import Answers
+from orchestration.engine.core import GOES_ON, Question, driven_already, needs_more, task_of
+from orchestration.engine.edges import verdicts
+from orchestration.engine.edit_rules import first_refusal
 from orchestration.engine.events import (
+    ApprovalGiven,
     AttemptInterrupted,
     AttemptLeftOpen,
+    CancelReason,
     CancelRequested,
     OrchestrationPaused,
     OrchestrationResumed,
+    PlanCompleted,
+    PlanEdited,
     RetryRequested,
     TasksCancelled,
+    TaskSkipped,
 )
-from orchestration.engine.inputs import Decide, Retry, ReuseResults
-from orchestration.engine.outcomes import MAY_HAVE_HAPPENED, AttemptOutcomes
-from orchestration.engine.policy import cut_off_error, reopened_by, undecided_words
+from orchestration.engine.inputs import Approve, Decide, EditPlan, GraphChange, PlanEnded, Retry, ReuseResults
+from orchestration.engine.outcomes import MAY_HAVE_HAPPENED
+from orchestration.engine.policy import cut_off_error, undecided_words
+from orchestration.engine.retry_rules import reopened_by
 from orchestration.engine.state import State
-from orchestration.errors import NotPossibleError, TaskNotFoundError
+from orchestration.errors import (
+    NotPermittedError,
+    NotPossibleError,
+    RevisionConflictError,
+)
 from orchestration.models import ErrorRecord, OrchestrationStatus, TaskId, TaskStatus
 
 _LISTED = 20
 """Tasks an error lists."""
 
 
-class Control(AttemptOutcomes):
+class Control(Answers):
     """Decides about requests."""
 
     def _pause(self, state: State, reason: str) -> None:
@@ -46,8 +57,8 @@ class Control(AttemptOutcomes):
         if state.orchestration_id not in self._dormant:
             self._ask_again(state)
 
-    def _cancel(self, state: State, reason: str, because: Literal["request", "timeout"] = "request") -> None:
-        if state.status not in {OrchestrationStatus.RUNNING, OrchestrationStatus.PAUSED}:
+    def _cancel(self, state: State, reason: str, because: CancelReason = "request") -> None:
+        if state.status not in GOES_ON and state.status is not OrchestrationStatus.PAUSED:
             raise _not_possible(state, "cancelled", "Only running and paused ones can.")
         self._record(state, CancelRequested(reason=reason, because=because))
         waiting = tuple(
@@ -57,7 +68,7 @@ class Control(AttemptOutcomes):
         )
         if waiting:
             self._record(state, TasksCancelled(task_ids=waiting))
-            self._take_back_questions(state.orchestration_id, waiting)
+        self._take_back_questions(state.orchestration_id, ["", *waiting])
         if (
             state.orchestration_id in self._dormant
         ):  # nobody is left who could stop what the driver before ran
@@ -86,13 +97,11 @@ class Control(AttemptOutcomes):
 
     def _decide(self, item: Decide) -> None:
         state = self._state(item.orchestration_id)
-        task = state.tasks.get(item.task_id)
-        if task is None:
-            raise TaskNotFoundError(state.orchestration_id, item.task_id, list(state.tasks)[:_LISTED])
-        if task.status is not TaskStatus.UNKNOWN:
+        task = task_of(state, item.task_id)
+        if task.status is not TaskStatus.UNKNOWN and not task.is_asked:
             raise NotPossibleError(f"Task {item.task_id!r}", task.status, "decided", undecided_words(state))
-        self._decided(state, task, item.decision, item.by, item.reason, item.output, item.value)
         self._answered(state.orchestration_id, item.task_id)
+        self._decided(state, task, item.decision, item.by, item.reason, item.output, item.value)
         if item.decision == "failed":
             known = task.error.message if task.error is not None else ""
             because = f": {item.reason}" if item.reason else "."
@@ -102,6 +111,111 @@ class Control(AttemptOutcomes):
                 task,
                 ErrorRecord(code="decided_failed", message=message, attempt=task.attempt, system=task.system),
             )
+        self._finish_if_settled(state)
+
+    def _approve(self, item: Approve) -> None:
+        """Let a task run that waits for somebody's agreement, or fail it."""
+        state = self._state(item.orchestration_id)
+        task = task_of(state, item.task_id)
+        subject = f"Task {item.task_id!r}"
+        if task.status is not TaskStatus.AWAITING_APPROVAL or task.asked_digest is None:
+            action = "approved" if item.is_approved else "rejected"
+            raise NotPossibleError(subject, task.status, action, _waiting_words(state))
+        if item.by == "caller" and task.node.approval != "caller":
+            word = "approve" if item.is_approved else "reject"
+            command = f"advanced-orchestration {word} {state.orchestration_id} {item.task_id}"
+            raise NotPermittedError(f"{word} task {item.task_id!r}", "a person", command)
+        if item.digest not in {None, task.asked_digest}:
+            told = "to be approved with other arguments or inputs by now"
+            raise NotPossibleError(subject, told, "approved as it was", "Look at what it asks now.")
+        if item.is_approved:
+            self._record(
+                state,
+                ApprovalGiven(task_id=item.task_id, digest=task.asked_digest, by=item.by, reason=item.reason),
+            )
+        else:
+            why = f": {item.reason}" if item.reason else "."
+            # A refusal is final: no fallback, no alternative plan may get round it.
+            self._fail(
+                state, task, ErrorRecord(code="rejected", message=f"{item.by} did not agree to it{why}")
+            )
+        self._finish_if_settled(state)
+
+    def _edit(self, item: EditPlan) -> None:
+        """Change the graph; whoever asks has validated the whole for this very revision."""
+        state = self._state(item.orchestration_id)
+        if state.status not in {OrchestrationStatus.RUNNING, OrchestrationStatus.PAUSED}:
+            raise _not_possible(state, "edited", "Running and paused ones can.")
+        if item.expected_revision != state.revision:
+            raise RevisionConflictError(state.orchestration_id, item.expected_revision, state.revision)
+        change = item.change
+        refusal = first_refusal(state, change)
+        if refusal is not None:
+            raise refusal
+        before = {task_id: state.tasks[task_id].generation for task_id in _touched_by(state, change)}
+        self._record(
+            state,
+            PlanEdited(
+                revision=state.revision + 1,
+                by=item.by,
+                reason=item.reason,
+                added=change.added,
+                changed=change.changed,
+                removed=change.removed,
+                linked=change.linked,
+                unlinked=change.unlinked,
+                skipped=change.skipped,
+                routes=dict(change.routes.systems),
+                others=dict(change.routes.others),
+                fallback_routes=dict(change.routes.fallbacks),
+                decided=self._decided_late(state, change.linked, item.values),
+                undoes=item.undoes,
+            ),
+        )
+        reason = f"{item.by} wants it so" + (f": {item.reason}" if item.reason else "")
+        for task_id in change.skipped:
+            if state.tasks[task_id].is_settled:
+                continue  # what it depends on was skipped, too
+            decided = verdicts(state.tasks[task_id], TaskStatus.SKIPPED, None, state.context)
+            self._record(state, TaskSkipped(task_id=task_id, because="", reason=reason, verdicts=decided))
+        stale = [
+            task_id
+            for task_id, generation in before.items()
+            if state.tasks[task_id].generation != generation or task_id not in state.held
+        ]
+        self._take_back_stale(state, stale)
+        self._rank_again(state)
+        self._ask_again(state)
+        self._finish_if_settled(state)
+
+    def _take_back_stale(self, state: State, task_ids: list[TaskId]) -> None:
+        """Forget questions about what tasks were before; what this decision asked about what they are now stays."""
+        asked_now = {
+            (effect.orchestration_id, effect.task_id)
+            for effect in self._decision.effects
+            if isinstance(effect, Question)
+        }
+        for task_id in task_ids:
+            if (state.orchestration_id, task_id) not in asked_now:
+                self._answered(state.orchestration_id, task_id)
+
+    def _plan_ended(self, item: PlanEnded) -> None:
+        state = self._state(item.orchestration_id)
+        if state.status is not OrchestrationStatus.PLANNING:
+            return
+        if item.error is not None:
+            self._answered(state.orchestration_id, "")
+            self._cancel(state, item.error, "plan_incomplete")
+            return
+        for node in item.changed:
+            task = task_of(state, node.task_id)
+            if task.attempt or task.is_settled or task.is_expanded:
+                told = "begun already, and the whole plan says something else about it"
+                raise NotPossibleError(f"Task {node.task_id!r}", told, "changed")
+        self._answered(state.orchestration_id, "")
+        self._record(state, PlanCompleted(changed=item.changed))
+        self._rank_again(state)
+        self._ask_again(state)
         self._finish_if_settled(state)
 
     def _reuse(self, item: ReuseResults) -> None:
@@ -126,7 +240,7 @@ class Control(AttemptOutcomes):
             raise driven_already(state.orchestration_id)
         self._dormant.discard(state.orchestration_id)
         for task_id, task in state.tasks.items():
-            if task.status is TaskStatus.READY and task.node.cache is not None:
+            if task.status is TaskStatus.READY and needs_more(state, task):
                 state.held.add(task_id)
         self.scheduler.add(state)
         self._interrupt(state)
@@ -165,6 +279,23 @@ class Control(AttemptOutcomes):
             if task_ids:
                 note = "" if is_idempotent else MAY_HAVE_HAPPENED
                 self._record(state, TasksCancelled(task_ids=tuple(task_ids), note=note))
+
+
+def _touched_by(state: State, change: GraphChange) -> list[TaskId]:
+    """Return the tasks that a change is about, or that are fed otherwise after it; those there are already."""
+    targets = [edge.target_task_id for edge in change.linked] + [target for _, target in change.unlinked]
+    after = [edge.target for task_id in change.removed for edge in state.tasks[task_id].outgoing]
+    changed = [node.task_id for node in change.changed]
+    found = [*changed, *change.removed, *change.skipped, *targets, *after]
+    return [task_id for task_id in found if task_id in state.tasks]
+
+
+def _waiting_words(state: State) -> str:
+    waiting = [
+        task_id for task_id, task in state.tasks.items() if task.status is TaskStatus.AWAITING_APPROVAL
+    ]
+    told = ", ".join(waiting[:_LISTED])
+    return f"These wait for approval: {told}." if waiting else "No task of it waits for approval."
 
 
 def _not_possible(state: State, action: str, possible: str = "") -> NotPossibleError:

@@ -16,7 +16,11 @@ from orchestration.engine.edges import verdicts
 from orchestration.engine.effects import (
     AnnounceFinished,
     AskVerification,
+    ContinuePlan,
+    DescribeApproval,
     Effect,
+    FindItems,
+    GatherOutputs,
     LookUpResult,
     RequestAlternative,
     StartAttempt,
@@ -29,15 +33,34 @@ from orchestration.engine.events import (
     Recorded,
     StopReason,
     StopRequested,
+    TaskExpanded,
     TaskFailed,
     TaskSkipped,
 )
-from orchestration.engine.policy import outcome_of
+from orchestration.engine.policy import children_error, may_start_early, outcome_of
 from orchestration.engine.scheduler import AdaptiveTaskScheduler, SlotPool
-from orchestration.engine.state import LONGEST_WAIT_SECONDS, State
+from orchestration.engine.state import State
+from orchestration.engine.state_base import LONGEST_WAIT_SECONDS
 from orchestration.engine.task_state import TaskState
-from orchestration.errors import NotPossibleError, OrchestrationNotFoundError
+from orchestration.errors import NotPossibleError, OrchestrationNotFoundError, TaskNotFoundError
 from orchestration.models import SETTLED, OrchestrationId, OrchestrationStatus, TaskId, TaskStatus
+
+Question = (
+    RequestAlternative
+    | AskVerification
+    | LookUpResult
+    | DescribeApproval
+    | FindItems
+    | GatherOutputs
+    | ContinuePlan
+)
+"""Effects that are answered with an input of their own."""
+
+_LISTED = 20
+"""Tasks an error lists."""
+
+GOES_ON = frozenset({OrchestrationStatus.RUNNING, OrchestrationStatus.PLANNING})
+"""Statuses in which tasks start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +122,7 @@ class EngineCore:
         self._dormant.add(state.orchestration_id)
         state.newly_ready.clear()
         state.newly_dead.clear()
+        state.newly_closed.clear()
         state.held.clear()
 
     def drop(self, orchestration_id: OrchestrationId) -> None:
@@ -146,8 +170,15 @@ class EngineCore:
     def _record(self, state: State, event: Event) -> None:
         """Make an event a fact, and settle what it made impossible."""
         self._apply(state, event)
-        while state.newly_dead:
-            self._settle_dead(state)
+        self._follow(state)
+
+    def _follow(self, state: State) -> None:
+        """Settle what has become impossible, and what has nothing left to wait for."""
+        while state.newly_dead or state.newly_closed:
+            if state.newly_dead:
+                self._settle_dead(state)
+            else:
+                self._close(state, state.tasks[state.newly_closed.popleft()])
 
     def _apply(self, state: State, event: Event) -> None:
         at_us = max(
@@ -159,10 +190,13 @@ class EngineCore:
         state.evolve(recorded)
         self._decision.events.append(recorded)
         if state.newly_ready:
+            ready, state.newly_ready = state.newly_ready, []
             if state.orchestration_id not in self._dormant:  # else they are found when it is taken over
-                for task_id in state.newly_ready:
-                    self._became_ready(state, state.tasks[task_id])
-            state.newly_ready.clear()
+                for task_id in ready:
+                    if (
+                        state.tasks[task_id].status is TaskStatus.READY
+                    ):  # the same event may have made it wait again
+                        self._became_ready(state, state.tasks[task_id])
 
     def _settle_dead(self, state: State) -> None:
         """Skip or fail the next task that has a dead required edge; what depends on it follows, without recursion."""
@@ -180,15 +214,30 @@ class EngineCore:
         )
 
     def _became_ready(self, state: State, task: TaskState) -> None:
-        """Queue a task, or first look for an equal one's output."""
-        if task.node.cache is None:
+        """Queue a task, or do first what comes before that: its parts, an agreement, an equal task's output."""
+        if not needs_more(state, task):
+            state.held.discard(task.node.task_id)
             self.scheduler.ready(state, task.node.task_id)
+            return
+        state.held.add(task.node.task_id)
+        if task.is_composite and task.node.foreach is None and may_go_on(state, task):
+            self._apply(state, TaskExpanded(task_id=task.node.task_id))
         else:
-            state.held.add(task.node.task_id)
-            self._look_up(state, task)
+            self._ask_first(state, task)
+
+    def _close(self, state: State, task: TaskState) -> None:
+        """Settle a composite whose children have settled: with their outputs, or over one that failed."""
+        if task.status is not TaskStatus.EXPANDED or task.open_children:
+            return
+        error = children_error(state, task)
+        if error is not None:
+            decided = verdicts(task, TaskStatus.FAILED, None, state.context)
+            self._apply(state, TaskFailed(task_id=task.node.task_id, error=error, verdicts=decided))
+        else:
+            self._gather(state, task)
 
     def _finish_if_settled(self, state: State) -> None:
-        if state.unsettled or state.status.is_terminal:
+        if state.unsettled or state.status.is_terminal or state.status is OrchestrationStatus.PLANNING:
             return
         outcome = outcome_of(state)
         self._record(state, OrchestrationFinished(outcome=outcome))
@@ -200,9 +249,9 @@ class EngineCore:
 
     def _ask_again(self, state: State) -> None:
         """Ask what was wanted while nothing could be asked."""
-        if state.status is not OrchestrationStatus.RUNNING:
-            return
-        for task in state.tasks.values():
+        if state.status is OrchestrationStatus.PLANNING and (state.orchestration_id, "") not in self._asked:
+            self._ask(state, ContinuePlan(orchestration_id=state.orchestration_id))
+        for task in list(state.tasks.values()):
             if (state.orchestration_id, task.node.task_id) in self._asked:
                 continue
             match task.status:
@@ -211,16 +260,49 @@ class EngineCore:
                 case TaskStatus.UNKNOWN:
                     self._ask_verification(state, task)
                 case TaskStatus.READY if task.node.task_id in state.held:
-                    self._look_up(state, task)
+                    self._became_ready(state, task)
+                case TaskStatus.EXPANDED if task.open_children == 0:
+                    self._gather(state, task)
                 case _:
                     pass
+        self._follow(state)
 
-    def _ask(self, state: State, effect: RequestAlternative | AskVerification | LookUpResult) -> None:
-        if state.status is OrchestrationStatus.RUNNING and state.orchestration_id not in self._dormant:
+    def _ask(self, state: State, effect: Question) -> None:
+        may_ask = state.status in GOES_ON or (  # what only tells the end of what is done waits for nobody
+            isinstance(effect, GatherOutputs) and state.status is OrchestrationStatus.PAUSED
+        )
+        if may_ask and state.orchestration_id not in self._dormant:
             self._asked.add((effect.orchestration_id, effect.task_id))
             self._decision.effects.append(effect)
 
+    def _ask_first(self, state: State, task: TaskState) -> None:
+        """Ask what must be known before a task can start."""
+        if not may_go_on(state, task):
+            return  # the rest of the plan comes first
+        key = {
+            "orchestration_id": state.orchestration_id,
+            "task_id": task.node.task_id,
+        }
+        if task.node.foreach is not None:
+            self._ask(state, FindItems(**key, generation=task.generation))
+        elif task.node.approval is not None:
+            self._ask(state, DescribeApproval(**key, generation=task.generation))
+        else:
+            self._ask(state, LookUpResult(**key, generation=task.generation))
+
+    def _gather(self, state: State, task: TaskState) -> None:
+        self._ask(
+            state,
+            GatherOutputs(
+                orchestration_id=state.orchestration_id,
+                task_id=task.node.task_id,
+                generation=task.generation,
+            ),
+        )
+
     def _ask_alternative(self, state: State, task: TaskState) -> None:
+        if task.is_asked:
+            return  # somebody else is
         assert task.error is not None, "only a failed attempt leads to replanning"
         self._ask(
             state,
@@ -238,9 +320,6 @@ class EngineCore:
                 ),
             )
 
-    def _look_up(self, state: State, task: TaskState) -> None:
-        self._ask(state, LookUpResult(orchestration_id=state.orchestration_id, task_id=task.node.task_id))
-
     def _answered(self, orchestration_id: OrchestrationId, task_id: TaskId) -> None:
         """Note that a question was answered; it may be asked again."""
         self._asked.discard((orchestration_id, task_id))
@@ -254,7 +333,7 @@ class EngineCore:
             effect
             for effect in self._decision.effects
             if not (
-                isinstance(effect, RequestAlternative | AskVerification | LookUpResult)
+                isinstance(effect, Question)
                 and effect.orchestration_id == orchestration_id
                 and effect.task_id in names
             )
@@ -322,13 +401,37 @@ class EngineCore:
         if state is None:
             return False
         if deadline.kind == "orchestration":
-            may_end = state.status in {OrchestrationStatus.RUNNING, OrchestrationStatus.PAUSED}
+            may_end = state.status in GOES_ON or state.status is OrchestrationStatus.PAUSED
             return may_end and state.deadline_us == deadline.at_us
         task = state.tasks.get(deadline.task_id)
         if task is None:  # of an alternative plan that could not be stored
             return False
         wanted = TaskStatus.RETRYING if deadline.kind == "retry" else TaskStatus.RUNNING
         return task.status is wanted and task.attempt == deadline.attempt
+
+
+def task_of(state: State, task_id: TaskId) -> TaskState:
+    """Return a task.
+
+    Raises:
+        TaskNotFoundError: There is no such task.
+    """
+    task = state.tasks.get(task_id)
+    if task is None:
+        raise TaskNotFoundError(state.orchestration_id, task_id, list(state.tasks)[:_LISTED])
+    return task
+
+
+def may_go_on(state: State, task: TaskState) -> bool:
+    """Whether a ready task need not wait for the rest of the plan."""
+    return state.status is not OrchestrationStatus.PLANNING or may_start_early(task.node)
+
+
+def needs_more(state: State, task: TaskState) -> bool:
+    """Whether something else than a slot keeps a ready task from starting."""
+    if task.is_composite or task.node.cache is not None:
+        return True
+    return not may_go_on(state, task) or (task.node.approval is not None and task.approved_digest is None)
 
 
 def timeout_of(state: State, task: TaskState) -> float | None:

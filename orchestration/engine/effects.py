@@ -66,6 +66,44 @@ class LookUpResult:
 
     orchestration_id: OrchestrationId
     task_id: TaskId
+    generation: int = 1
+    """Of the task; an answer about an earlier one is not wanted any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribeApproval:
+    """Say what exactly would run; answered with `ApprovalDescribed`."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindItems:
+    """Count the items of a `foreach`; answered with `ItemsFound`."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatherOutputs:
+    """Make a task's output of its children's; answered with `OutputsGathered`."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContinuePlan:
+    """Make the rest of the plan; answered with `PlanGrown`, as often as there is more, and `PlanEnded`."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId = ""
+    """No task: the question is about the whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,5 +121,9 @@ Effect: TypeAlias = (
     | RequestAlternative
     | AskVerification
     | LookUpResult
+    | DescribeApproval
+    | FindItems
+    | GatherOutputs
+    | ContinuePlan
     | AnnounceFinished
 )

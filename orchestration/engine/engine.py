@@ -5,7 +5,7 @@ Invariant: replaying the events it gave rebuilds exactly the states it holds.
 
 An engine holds any number of orchestrations because they share its slots. It changes a state only through
 `State.evolve`, with the very events it hands out; time and drawn values come in with the inputs. The decisions stand in
-`outcomes.py` and `control.py`, what they are made with in `core.py`.
+`outcomes.py`, `answers.py` and `control.py`, what they are made with in `core.py`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,22 @@ from orchestration.engine.core import Decision, EngineOptions
 from orchestration.engine.events import RetryDue
 from orchestration.engine.inputs import (
     AlternativeFound,
+    ApprovalDescribed,
+    Approve,
     CacheAnswer,
     Cancel,
     DeadlineReached,
     Decide,
+    EditPlan,
     Heartbeat,
     Input,
     Interrupt,
+    ItemsFound,
     NoAlternative,
+    OutputsGathered,
     Pause,
+    PlanEnded,
+    PlanGrown,
     ReportCancelled,
     ReportFailure,
     ReportSuccess,
@@ -59,6 +66,8 @@ class Engine(Control):
             OrchestrationNotFoundError: The engine does not hold the orchestration.
             TaskNotFoundError: The orchestration has no such task.
             NotPossibleError: The request does not fit its state. Nothing was changed.
+            RevisionConflictError: It was made for another revision of the plan. Nothing was changed.
+            NotPermittedError: Somebody else must say this. Nothing was changed.
         """
         self._now_us = now_us
         decision = self._decision = Decision()
@@ -97,6 +106,20 @@ class Engine(Control):
                 self._verified(item)
             case CacheAnswer():
                 self._cache_answered(item)
+            case ApprovalDescribed():
+                self._approval_described(item)
+            case Approve():
+                self._approve(item)
+            case ItemsFound():
+                self._items_found(item)
+            case OutputsGathered():
+                self._outputs_gathered(item)
+            case EditPlan():
+                self._edit(item)
+            case PlanGrown():
+                self._plan_grown(item)
+            case PlanEnded():
+                self._plan_ended(item)
             case _:
                 assert_never(item)
         self._dispatch()

@@ -24,6 +24,9 @@ from orchestration.models import (
     TaskNode,
 )
 
+CancelReason: TypeAlias = Literal["request", "timeout", "plan_incomplete"]
+"""Why everything that has not ended is cancelled."""
+
 StopReason: TypeAlias = Literal["timeout", "silence", "cancelled"]
 """Why a running attempt is asked to stop; `silence`: no sign of life within its `heartbeat_timeout_seconds`."""
 
@@ -51,8 +54,14 @@ class OrchestrationSubmitted:
     mode: OrchestrationMode
     context: JsonObject = field(default_factory=dict)
     routes: dict[TaskId, str] = field(default_factory=dict)
+    others: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
+    fallback_routes: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
     defaults: TaskDefaults = field(default_factory=TaskDefaults)
     can_replan: bool = False
+    asks_caller: bool = False
+    """Whether somebody is there who can answer when no alternative plan is found."""
+    is_planning: bool = False
+    """Whether the plan is still being made: its tasks come in `PlanExtended`."""
     timeout_seconds: float | None = None
     """Time limit of the whole, from here on, or from the latest retry."""
     type: Literal["orchestration_submitted"] = "orchestration_submitted"
@@ -188,6 +197,87 @@ class RetryDue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRerouted:
+    """A system used up the task's attempts; the task is ready again, for another one."""
+
+    task_id: TaskId
+    attempt: int
+    """The latest one, on the system before."""
+    system: str
+    type: Literal["task_rerouted"] = "task_rerouted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FallbackStarted:
+    """The task's fallback takes over; the task is ready again, as its fallback says."""
+
+    task_id: TaskId
+    attempt: int
+    """The latest one of what came before."""
+    type: Literal["fallback_started"] = "fallback_started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRequested:
+    """Everything a task needs is there; somebody must agree to exactly this."""
+
+    task_id: TaskId
+    digest: str
+    shown: str
+    """What it is, bounded, for whoever agrees."""
+    type: Literal["approval_requested"] = "approval_requested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalGiven:
+    """Somebody agreed; the task may run with exactly this."""
+
+    task_id: TaskId
+    digest: str
+    by: str
+    reason: str = ""
+    type: Literal["approval_given"] = "approval_given"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalVoided:
+    """An attempt was not what somebody had agreed to, and did not begin; it costs no retry and is asked about again."""
+
+    task_id: TaskId
+    attempt: int
+    type: Literal["approval_voided"] = "approval_voided"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallerAsked:
+    """No alternative plan was found; the task waits for whoever submitted it to say how to go on."""
+
+    task_id: TaskId
+    reason: str
+    type: Literal["caller_asked"] = "caller_asked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskExpanded:
+    """A task's children begin; those of a `foreach` come into being with this."""
+
+    task_id: TaskId
+    count: int | None = None
+    """Items of a `foreach`; None for a task whose parts are tasks of the DAG."""
+    type: Literal["task_expanded"] = "task_expanded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildrenGathered:
+    """A task's children have settled; it is completed with what they delivered."""
+
+    task_id: TaskId
+    output: OutputRef
+    verdicts: tuple[EdgeVerdict, ...] = ()
+    type: Literal["children_gathered"] = "children_gathered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFailed:
     """The task has failed for good."""
 
@@ -203,7 +293,9 @@ class TaskSkipped:
 
     task_id: TaskId
     because: TaskId
-    """The upstream end of that edge."""
+    """The upstream end of that edge, or the parent that did not begin; empty where somebody wants it skipped."""
+    reason: str = ""
+    """Who wants it skipped, and why."""
     verdicts: tuple[EdgeVerdict, ...] = ()
     type: Literal["task_skipped"] = "task_skipped"
 
@@ -242,7 +334,61 @@ class PlanRevised:
     delivers: TaskId
     """The new task that stands for the superseded one in edges and references."""
     reason: str = ""
+    others: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
+    fallback_routes: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
+    by: str = "planner"
     type: Literal["plan_revised"] = "plan_revised"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeDecided:
+    """What an edge that came later than its upstream's outcome turned out to be."""
+
+    source_task_id: TaskId
+    verdict: EdgeVerdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanEdited:
+    """Somebody changed the graph; `TaskSkipped` for what is not to run follows."""
+
+    revision: int
+    by: str
+    reason: str = ""
+    added: tuple[TaskNode, ...] = ()
+    changed: tuple[TaskNode, ...] = ()
+    removed: tuple[TaskId, ...] = ()
+    linked: tuple[TaskEdge, ...] = ()
+    unlinked: tuple[tuple[TaskId, TaskId], ...] = ()
+    skipped: tuple[TaskId, ...] = ()
+    routes: dict[TaskId, str] = field(default_factory=dict)
+    others: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
+    fallback_routes: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
+    decided: tuple[EdgeDecided, ...] = ()
+    """Of `linked` edges whose upstream has settled."""
+    undoes: int | None = None
+    type: Literal["plan_edited"] = "plan_edited"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanExtended:
+    """More of a plan that is still being made."""
+
+    tasks: tuple[TaskNode, ...]
+    edges: tuple[TaskEdge, ...] = ()
+    routes: dict[TaskId, str] = field(default_factory=dict)
+    others: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
+    fallback_routes: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
+    decided: tuple[EdgeDecided, ...] = ()
+    type: Literal["plan_extended"] = "plan_extended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanCompleted:
+    """The plan is whole: everything of it may run."""
+
+    changed: tuple[TaskNode, ...] = ()
+    type: Literal["plan_completed"] = "plan_completed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,8 +411,9 @@ class CancelRequested:
     """No task starts any more; running attempts are asked to stop."""
 
     reason: str = ""
-    because: Literal["request", "timeout"] = "request"
-    """`timeout`: the orchestration ran out of its time; it ends failed."""
+    because: CancelReason = "request"
+    """`timeout`: the orchestration ran out of its time. `plan_incomplete`: its plan will never be whole. Both end it
+    failed."""
     type: Literal["cancel_requested"] = "cancel_requested"
 
 
@@ -292,11 +439,22 @@ Event: TypeAlias = (
     | TaskDecided
     | ResultReused
     | RetryRequested
+    | TaskRerouted
+    | FallbackStarted
+    | ApprovalRequested
+    | ApprovalGiven
+    | ApprovalVoided
+    | CallerAsked
+    | TaskExpanded
+    | ChildrenGathered
     | TaskFailed
     | TaskSkipped
     | TasksCancelled
     | ReplanRequested
     | PlanRevised
+    | PlanEdited
+    | PlanExtended
+    | PlanCompleted
     | OrchestrationPaused
     | OrchestrationResumed
     | CancelRequested

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from orchestration.dag import TaskDAG
-from orchestration.models import ErrorRecord, Json, OrchestrationId, TaskId
+from orchestration.models import ErrorRecord, Json, OrchestrationId, TaskEdge, TaskId, TaskNode
 
 DecisionKind: TypeAlias = Literal["retry", "done", "failed"]
 """What can be decided about an `unknown` task: run it again, it happened, it failed."""
@@ -26,6 +26,17 @@ class TaskDefaults:
     max_retries: int = 3
     backoff_factor: float = 2.0
     timeout_seconds: float | None = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routes:
+    """Where tasks go."""
+
+    systems: Mapping[TaskId, str] = field(default_factory=dict)
+    others: Mapping[TaskId, tuple[str, ...]] = field(default_factory=dict)
+    """Further systems that can do the same, best first; of tasks that leave the choice to the router."""
+    fallbacks: Mapping[TaskId, tuple[str, ...]] = field(default_factory=dict)
+    """Where each of a task's nested fallbacks goes, outermost first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +140,14 @@ class AlternativeFound:
     orchestration_id: OrchestrationId
     task_id: TaskId
     dag: TaskDAG
-    routes: Mapping[TaskId, str] = field(default_factory=dict)
+    routes: Routes = field(default_factory=Routes)
     delivers: TaskId | None = None
     """The task whose output stands for the failed one's; needed where the sub-DAG has several leaves."""
     reason: str = ""
+    by: str = "planner"
+    """Who made it: `planner`, or whoever was asked."""
+    expected_revision: int | None = None
+    """Of an answer to a question: the plan's revision that it was made for. None: any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +171,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decide:
-    """Say what became of an `unknown` task, or what is to become of it."""
+    """Say what became of an `unknown` task, or what is to become of one for which an alternative is asked."""
 
     orchestration_id: OrchestrationId
     task_id: TaskId
@@ -195,6 +210,8 @@ class CacheAnswer:
     value: Json = None
     source: str = ""
     """Whose output it is: `orchestration:task`."""
+    generation: int = 1
+    """Of the task that was asked about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +233,116 @@ class ReuseResults:
 
     orchestration_id: OrchestrationId
     results: tuple[Reusable, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalDescribed:
+    """What exactly would run, if somebody agreed to it."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    generation: int
+    digest: str = ""
+    """SHA-256 over system, tool, resolved arguments, inputs and what else the attempt goes by; in hexadecimal."""
+    shown: str = ""
+    """The same for people: bounded text."""
+    error: ErrorRecord | None = None
+    """Why there is nothing to agree to: the arguments can't be resolved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approve:
+    """Agree, or refuse, that a task runs with exactly what was asked about."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    is_approved: bool
+    digest: str | None = None
+    """Of what was agreed to; None: what is asked about now."""
+    by: str = "person"
+    """Who says so: `person`, or `caller`, which may only where the task allows it."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemsFound:
+    """How many children a `foreach` task gets."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    generation: int
+    count: int = 0
+    error: ErrorRecord | None = None
+    """Why there are none: no list, or too long a one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputsGathered:
+    """The output of a task whose children have settled, made of theirs."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    generation: int
+    output: OutputRef | None = None
+    value: Json = None
+    error: ErrorRecord | None = None
+    """Why it could not be made: too large."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphChange:
+    """What a revision changes in an orchestration's graph; ids are final, edges and tasks are validated whole."""
+
+    added: tuple[TaskNode, ...] = ()
+    changed: tuple[TaskNode, ...] = ()
+    """Tasks as they are from now on."""
+    removed: tuple[TaskId, ...] = ()
+    linked: tuple[TaskEdge, ...] = ()
+    """New edges, and changed ones, which are in `unlinked` too."""
+    unlinked: tuple[tuple[TaskId, TaskId], ...] = ()
+    """Upstream and downstream end of edges that are gone; those of removed tasks need not be named."""
+    skipped: tuple[TaskId, ...] = ()
+    """Tasks that are not to run; what requires them is skipped, too."""
+    routes: Routes = field(default_factory=Routes)
+    """Of added and changed tasks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditPlan:
+    """Change the graph of an orchestration that goes on."""
+
+    orchestration_id: OrchestrationId
+    expected_revision: int
+    change: GraphChange
+    values: Mapping[TaskId, Json] = field(default_factory=dict)
+    """Outputs of completed tasks from which new edges with conditions or required keys come."""
+    by: str = "person"
+    reason: str = ""
+    undoes: int | None = None
+    """The revision it goes back to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanGrown:
+    """More of a plan that is still being made: tasks whose upstreams are all there."""
+
+    orchestration_id: OrchestrationId
+    tasks: tuple[TaskNode, ...]
+    edges: tuple[TaskEdge, ...] = ()
+    routes: Routes = field(default_factory=Routes)
+    values: Mapping[TaskId, Json] = field(default_factory=dict)
+    """Outputs of completed tasks from which edges with conditions or required keys come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanEnded:
+    """The plan is whole and valid; or will never be."""
+
+    orchestration_id: OrchestrationId
+    error: str | None = None
+    """Why it will never be."""
+    changed: tuple[TaskNode, ...] = ()
+    """Tasks that the whole plan says something else about than its parts did; none of them may have started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,5 +372,12 @@ Input: TypeAlias = (
     | VerifyAnswer
     | CacheAnswer
     | ReuseResults
+    | ApprovalDescribed
+    | Approve
+    | ItemsFound
+    | OutputsGathered
+    | EditPlan
+    | PlanGrown
+    | PlanEnded
     | Heartbeat
 )

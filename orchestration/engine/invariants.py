@@ -12,15 +12,24 @@ from orchestration.engine.task_state import TaskState
 from orchestration.models import SETTLED, OrchestrationStatus, TaskStatus
 
 _BEGUN = frozenset(
-    {TaskStatus.READY, TaskStatus.RUNNING, TaskStatus.RETRYING, TaskStatus.UNKNOWN, TaskStatus.COMPLETED}
+    {
+        TaskStatus.READY,
+        TaskStatus.AWAITING_APPROVAL,
+        TaskStatus.EXPANDED,
+        TaskStatus.RUNNING,
+        TaskStatus.RETRYING,
+        TaskStatus.UNKNOWN,
+        TaskStatus.COMPLETED,
+    }
 )
 
 
 def check_state(state: State) -> None:
     """Raise AssertionError when the state contradicts itself."""
-    counted = Counter(task.status for task in state.tasks.values())
-    kept = {status: count for status, count in state.counts.items() if count}
-    assert kept == dict(counted), f"counts say {kept}, tasks say {dict(counted)}"
+    for is_composite, counts in ((False, state.counts), (True, state.composites)):
+        counted = Counter(task.status for task in state.tasks.values() if task.is_composite is is_composite)
+        kept = {status: count for status, count in counts.items() if count}
+        assert kept == dict(counted), f"counts say {kept}, tasks say {dict(counted)}"
     over = SETTLED | {TaskStatus.SUPERSEDED}
     unsettled = sum(task.status not in over for task in state.tasks.values())
     assert unsettled == state.unsettled, f"{state.unsettled} unsettled counted, {unsettled} found"
@@ -46,16 +55,47 @@ def _check_task(state: State, task: TaskState) -> None:
         assert not dead, f"{name} is {task.status} despite a dead required edge"
     if task.status is TaskStatus.COMPLETED:
         assert task.output is not None, f"{name} completed without an output"
-        assert task.attempt > 0 or task.is_reused, f"{name} completed without an attempt"
+        did_something = task.attempt > 0 or task.is_reused or task.is_composite
+        assert did_something, f"{name} completed without an attempt"
     if task.status in {TaskStatus.PENDING, TaskStatus.PAUSED}:
-        assert undecided, f"{name} is {task.status} although nothing is left to wait for"
+        parent = task.node.parent
+        waits = parent is not None and state.tasks[parent].status is not TaskStatus.EXPANDED
+        assert undecided or waits, f"{name} is {task.status} although nothing is left to wait for"
+    _check_children(state, task)
+    if task.status is TaskStatus.AWAITING_APPROVAL:
+        assert task.asked_digest, f"{name} awaits an approval nobody is asked for"
+    if task.status is TaskStatus.RUNNING and task.node.approval:
+        assert task.approved_digest, f"{name} runs although nobody agreed to it"
+    assert not task.is_asked or task.status is TaskStatus.REPLANNING, (
+        f"{name} asks although it is {task.status}"
+    )
     if task.status is TaskStatus.UNKNOWN:
         assert not task.node.idempotent, f"{name} is unknown, but could simply run again"
-    assert name not in state.held or task.node.cache is not None, f"{name} is held, but has no cache to ask"
+    assert name not in state.held or task.status is TaskStatus.READY, f"{name} is held, but {task.status}"
     if task.status is TaskStatus.PAUSED:
         assert task.paused_by, f"{name} is paused by nobody"
     if state.status is OrchestrationStatus.CANCELLING:
         is_over = task.is_settled or task.status in {TaskStatus.RUNNING, TaskStatus.SUPERSEDED}
         assert is_over, f"{name} is {task.status} while the orchestration is being cancelled"
     if task.status is TaskStatus.SUPERSEDED:
-        assert state.current(name) != name, f"{name} is superseded by nothing"
+        assert state.current(name) != name or name in state.removed, f"{name} is superseded by nothing"
+
+
+def _check_children(state: State, task: TaskState) -> None:
+    name = task.node.task_id
+    parts = [other for other in state.tasks.values() if other.node.parent == name] if task.children else []
+    present = [part.node.task_id for part in parts if part.status is not TaskStatus.SUPERSEDED]
+    assert sorted(present) == sorted(task.children), (
+        f"{name} has the parts {present}, and knows {task.children}"
+    )
+    unsettled = sum(not part.is_settled for part in parts if part.status is not TaskStatus.SUPERSEDED)
+    assert unsettled == task.open_children, (
+        f"{name}: {task.open_children} open parts counted, {unsettled} found"
+    )
+    # What was cancelled when it ran, and is to be decided about, may wait for that before its parent begins again.
+    running = _BEGUN - SETTLED - {TaskStatus.UNKNOWN}
+    begun = [part.node.task_id for part in parts if part.status in running]
+    is_right = task.status is TaskStatus.EXPANDED or (
+        state.status is OrchestrationStatus.CANCELLING and task.status is TaskStatus.CANCELLED
+    )
+    assert not begun or is_right, f"{name} is {task.status}, but {begun} have begun"

@@ -2,48 +2,38 @@
 
 May import: orchestration.{errors, models}, orchestration.engine.*, stdlib.
 
-Answers to questions the engine asked (an alternative plan, a verification, the cache) belong here, too: each is the
-end of a wait of one task.
+Answers to questions the engine asked beside attempts are in `answers.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 from orchestration.engine.core import EngineCore, timeout_of
 from orchestration.engine.edges import verdicts
 from orchestration.engine.effects import AbandonAttempt
 from orchestration.engine.events import (
+    ApprovalVoided,
     AttemptFailed,
     AttemptLeftOpen,
     AttemptSucceeded,
-    PlanRevised,
+    CallerAsked,
+    FallbackStarted,
     ReplanRequested,
-    ResultReused,
     RetryScheduled,
-    TaskDecided,
     TaskFailed,
+    TaskRerouted,
     TasksCancelled,
-    VerificationUnclear,
 )
-from orchestration.engine.inputs import (
-    AlternativeFound,
-    CacheAnswer,
-    DecisionKind,
-    Heartbeat,
-    NoAlternative,
-    OutputRef,
-    ReportCancelled,
-    ReportFailure,
-    ReportSuccess,
-    VerifyAnswer,
-)
+from orchestration.engine.inputs import Heartbeat, ReportCancelled, ReportFailure, ReportSuccess
 from orchestration.engine.policy import backoff_seconds, open_error, required_descendants
-from orchestration.engine.splice import plan_revision
-from orchestration.engine.state import LONGEST_WAIT_SECONDS, State
+from orchestration.engine.state import State
+from orchestration.engine.state_base import LONGEST_WAIT_SECONDS
 from orchestration.engine.task_state import TaskState
-from orchestration.models import ErrorRecord, Json, OrchestrationMode, OrchestrationStatus, TaskStatus
+from orchestration.models import ErrorRecord, OrchestrationMode, OrchestrationStatus, TaskStatus
+
+APPROVAL_VOID = "approval_void"
+"""Code of the failure of an attempt that was not what somebody had agreed to, and did not begin."""
 
 MAY_HAVE_HAPPENED = "cancelled while it ran; its effect may have happened"
 """Of a cancelled task that is not idempotent."""
@@ -114,12 +104,21 @@ class AttemptOutcomes(EngineCore):
             return
         task_id = task.node.task_id
         self._free_slot()
+        if error.code == APPROVAL_VOID and state.status is not OrchestrationStatus.CANCELLING:
+            self._record(state, ApprovalVoided(task_id=task_id, attempt=task.attempt))
+            return
         self._record(state, AttemptFailed(task_id=task_id, attempt=task.attempt, error=error))
         retries = state.defaults.max_retries if task.node.max_retries is None else task.node.max_retries
         is_ending = state.status is OrchestrationStatus.CANCELLING
         if error.retryable and task.failures <= retries and not is_ending:
             self._schedule_retry(state, task, error, jitter)
-        elif self._may_replan(state, task) and not is_ending:
+        elif is_ending:
+            self._fail(state, task, error)
+        elif error.retryable and task.others and task.node.idempotent:
+            self._record(state, TaskRerouted(task_id=task_id, attempt=task.attempt, system=task.others[0]))
+        elif task.node.fallback is not None:
+            self._record(state, FallbackStarted(task_id=task_id, attempt=task.attempt))
+        elif self._may_replan(state, task):
             self._request_alternative(state, task, error)
         else:
             self._fail(state, task, error)
@@ -150,6 +149,27 @@ class AttemptOutcomes(EngineCore):
             ),
         )
         self._add_deadline(due_at_us, "retry", state, task)
+
+    def _may_replan(self, state: State, task: TaskState) -> bool:
+        """Whether an alternative may be asked for, of a planner or of whoever submitted the orchestration."""
+        under_way = state.counts.get(TaskStatus.REPLANNING, 0)
+        return (
+            (state.can_replan or state.asks_caller)
+            and state.mode is OrchestrationMode.ADAPTIVE
+            and task.replans < self.options.max_replans_per_task
+            and len(state.replacement) + under_way < self.options.max_replans
+        )
+
+    def _request_alternative(self, state: State, task: TaskState, error: ErrorRecord) -> None:
+        paused = required_descendants(state, task)
+        self._record(state, ReplanRequested(task_id=task.node.task_id, error=error, paused=paused))
+        if state.can_replan:
+            self._ask_alternative(state, task)
+        else:
+            self._record(
+                state,
+                CallerAsked(task_id=task.node.task_id, reason="there is no planner that could be asked"),
+            )
 
     def _fail(self, state: State, task: TaskState, error: ErrorRecord) -> None:
         decided = verdicts(task, TaskStatus.FAILED, None, state.context)
@@ -187,122 +207,6 @@ class AttemptOutcomes(EngineCore):
             self._add_deadline(due_us, "silence", state, task)
         else:
             self._stop(state, task, "silence")
-
-    # Alternatives
-
-    def _may_replan(self, state: State, task: TaskState) -> bool:
-        under_way = state.counts.get(TaskStatus.REPLANNING, 0)
-        return (
-            state.can_replan
-            and state.mode is OrchestrationMode.ADAPTIVE
-            and task.replans < self.options.max_replans_per_task
-            and state.revision - 1 + under_way < self.options.max_replans
-        )
-
-    def _request_alternative(self, state: State, task: TaskState, error: ErrorRecord) -> None:
-        paused = required_descendants(state, task)
-        self._record(state, ReplanRequested(task_id=task.node.task_id, error=error, paused=paused))
-        self._ask_alternative(state, task)
-
-    def _alternative(self, item: AlternativeFound | NoAlternative) -> None:
-        found = self._driven_task(item.orchestration_id, item.task_id)
-        if found is None or found[1].status is not TaskStatus.REPLANNING:
-            return  # whoever drives it asks anew
-        state, task = found
-        self._answered(item.orchestration_id, item.task_id)
-        revision: PlanRevised | str = (
-            item.reason if isinstance(item, NoAlternative) else plan_revision(state, task, item)
-        )
-        if isinstance(revision, PlanRevised):
-            self._record(state, revision)
-            self.scheduler.revised(state)
-        else:
-            assert task.error is not None, "only a failed attempt leads to replanning"
-            message = f"{task.error.message} (no alternative plan: {revision})"
-            self._fail(state, task, replace(task.error, message=message, retry_after_seconds=None))
-        self._finish_if_settled(state)
-
-    # Open questions
-
-    def _verified(self, item: VerifyAnswer) -> None:
-        found = self._driven_task(item.orchestration_id, item.task_id)
-        if found is None or found[1].status is not TaskStatus.UNKNOWN or found[1].attempt != item.attempt:
-            return  # somebody decided meanwhile
-        state, task = found
-        self._answered(item.orchestration_id, item.task_id)
-        if item.answer == "unclear":
-            reason = item.reason or "it answered `unclear`"
-            self._record(
-                state, VerificationUnclear(task_id=item.task_id, attempt=item.attempt, reason=reason)
-            )
-            return
-        decision: DecisionKind = "done" if item.answer == "done" else "retry"
-        self._decided(state, task, decision, "verify", item.reason, item.output, item.value)
-        self._finish_if_settled(state)
-
-    def _decided(
-        self,
-        state: State,
-        task: TaskState,
-        decision: DecisionKind,
-        by: str,
-        reason: str,
-        output: OutputRef | None,
-        value: Json,
-    ) -> None:
-        """Record what was decided about a task nobody knew the end of."""
-        is_done = decision == "done"
-        self._record(
-            state,
-            TaskDecided(
-                task_id=task.node.task_id,
-                decision=decision,
-                by=by,
-                reason=reason,
-                output=output if is_done else None,
-                verdicts=verdicts(task, TaskStatus.COMPLETED, value, state.context) if is_done else (),
-            ),
-        )
-
-    # Results that are there already
-
-    def _cache_answered(self, item: CacheAnswer) -> None:
-        found = self._driven_task(item.orchestration_id, item.task_id)
-        if found is None:
-            return
-        state, task = found
-        self._answered(item.orchestration_id, item.task_id)
-        if task.status is not TaskStatus.READY or item.task_id not in state.held:
-            return
-        if state.status is not OrchestrationStatus.RUNNING:
-            return  # paused: it stays held, and is asked about again when it is resumed
-        state.held.discard(item.task_id)
-        if item.output is None:
-            self.scheduler.ready(state, item.task_id)
-            return
-        self._use_again(state, task, item.output, item.value, item.source, "cache")
-        self._finish_if_settled(state)
-
-    def _use_again(
-        self,
-        state: State,
-        task: TaskState,
-        output: OutputRef,
-        value: Json,
-        source: str,
-        because: Literal["cache", "reuse"],
-    ) -> None:
-        """Complete a task by an output that is there already."""
-        self._record(
-            state,
-            ResultReused(
-                task_id=task.node.task_id,
-                output=output,
-                source=source,
-                because=because,
-                verdicts=verdicts(task, TaskStatus.COMPLETED, value, state.context),
-            ),
-        )
 
 
 def _timeout_error(state: State, task: TaskState, note: str = "") -> ErrorRecord:

@@ -1,18 +1,18 @@
-"""Rules that read a state and decide nothing by themselves: back-off, outcomes, who waits for whom, what a retry takes.
+"""Rules that read a state and decide nothing by themselves: back-off, outcomes, who waits for whom.
 
-May import: orchestration.{errors, models}, orchestration.engine.{state, task_state}, stdlib.
+May import: orchestration.{errors, fallbacks, models}, orchestration.engine.{state, task_state}, stdlib.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from typing import Literal
 
-from orchestration.engine.state import State
+from orchestration.engine.state import ASKS, State
 from orchestration.engine.task_state import TaskState
-from orchestration.errors import NotPossibleError, TaskNotFoundError
-from orchestration.models import ErrorRecord, OrchestrationStatus, TaskId, TaskStatus
+from orchestration.fallbacks import fallbacks_in
+from orchestration.models import ErrorRecord, OrchestrationStatus, TaskId, TaskNode, TaskStatus
 
 MAX_BACKOFF_SECONDS = 60.0
 """Longest wait before a retry, unless the system asks for more."""
@@ -68,84 +68,54 @@ def outcome_of(
     state: State,
 ) -> Literal[OrchestrationStatus.COMPLETED, OrchestrationStatus.FAILED, OrchestrationStatus.CANCELLED]:
     """Return how an orchestration whose tasks are all settled has ended."""
-    if state.counts.get(TaskStatus.CANCELLED):
-        return OrchestrationStatus.FAILED if state.is_out_of_time else OrchestrationStatus.CANCELLED
-    if state.counts.get(TaskStatus.FAILED) and any(
+    if state.counts.get(TaskStatus.CANCELLED) or state.composites.get(TaskStatus.CANCELLED):
+        return OrchestrationStatus.CANCELLED if state.ended_by == "request" else OrchestrationStatus.FAILED
+    if not state.is_whole:  # the rest never came, whatever became of what was there
+        return OrchestrationStatus.CANCELLED if state.ended_by == "request" else OrchestrationStatus.FAILED
+    if (state.counts.get(TaskStatus.FAILED) or state.composites.get(TaskStatus.FAILED)) and any(
         task.status is TaskStatus.FAILED and not state.is_tolerated(task) for task in state.tasks.values()
     ):
         return OrchestrationStatus.FAILED
     return OrchestrationStatus.COMPLETED
 
 
-def reopened_by(state: State, chosen: Sequence[TaskId]) -> tuple[TaskId, ...]:
-    """Return the tasks that a retry makes pending again, by their place in the DAG.
-
-    The chosen failed tasks (all of them when none is chosen), every cancelled task (nothing could follow it
-    otherwise), and, as often as it applies, each task that never ran because of nothing but these.
-
-    Raises:
-        TaskNotFoundError: A chosen task is not there.
-        NotPossibleError: A chosen task has not failed, or failed over something a retry does not change; or there is
-            nothing to retry.
-    """
-    for task_id in chosen:
-        if task_id not in state.tasks:
-            raise TaskNotFoundError(state.orchestration_id, task_id, list(state.tasks)[:_NAMED])
-        if state.tasks[task_id].status not in {TaskStatus.FAILED, TaskStatus.CANCELLED}:
-            raise NotPossibleError(
-                f"Task {task_id!r}", state.tasks[task_id].status, "retried", _retryable_words(state)
-            )
-    wanted = chosen or [
-        task_id for task_id, task in state.tasks.items() if task.status is TaskStatus.FAILED and not task.dead
-    ]
-    again = dict.fromkeys(wanted)
-    again |= dict.fromkeys(
-        task_id for task_id, task in state.tasks.items() if task.status is TaskStatus.CANCELLED
+def may_start_early(node: TaskNode) -> bool:
+    """Whether a task may run although the rest of its plan may never come: it can be repeated, and nobody is asked."""
+    return (
+        node.idempotent
+        and node.approval is None
+        and all(each.idempotent for each in fallbacks_in(node.fallback))
     )
-    freed: Counter[TaskId] = Counter()
-    frontier = deque(again)
-    while frontier:
-        for edge in state.tasks[frontier.popleft()].outgoing:
-            target = state.tasks[edge.target]
-            if edge.delivers is not False or edge.edge.is_optional or not target.never_ran:
-                continue
-            freed[edge.target] += 1
-            if edge.target not in again and freed[edge.target] == target.dead:
-                again[edge.target] = None
-                frontier.append(edge.target)
-    for task_id in chosen:
-        task = state.tasks[task_id]
-        if task.status is TaskStatus.FAILED and task.dead > freed[task_id]:
-            raise NotPossibleError(
-                f"Task {task_id!r}",
-                task.status,
-                "retried",
-                "It failed before it ran: an edge it requires can't be decided. Fix: retry the task before it, or "
-                "submit a DAG with that edge mended.",
-            )
-    if not again:
-        raise NotPossibleError(
-            f"Orchestration {state.orchestration_id!r}", state.status, "retried", _retryable_words(state)
-        )
-    return tuple(sorted(again, key=lambda task_id: state.tasks[task_id].position))
 
 
-def _retryable_words(state: State) -> str:
-    named = [
+def children_error(state: State, task: TaskState) -> ErrorRecord | None:
+    """Return why a composite whose children have settled has failed; None when it has not."""
+    failed = [
         task_id
-        for task_id, task in state.tasks.items()
-        if task.status in {TaskStatus.FAILED, TaskStatus.CANCELLED} and not task.dead
+        for task_id in task.children
+        if state.tasks[task_id].status is TaskStatus.FAILED and not state.is_borne(state.tasks[task_id])
     ]
-    return f"Failed or cancelled tasks can: {_listed(named)}." if named else "No task of it has failed."
+    if not failed:
+        return None
+    first = state.tasks[failed[0]].error
+    why = f" {failed[0]}: {first.message}" if first is not None else ""
+    return ErrorRecord(
+        code="children_failed",
+        message=f"{len(failed)} of its {len(task.children)} parts failed: {listed(failed)}.{why}",
+        retryable=False,
+    )
 
 
 def undecided_words(state: State) -> str:
     """Return which tasks wait for a decision, as a sentence."""
-    named = [task_id for task_id, task in state.tasks.items() if task.status is TaskStatus.UNKNOWN]
-    return f"These wait for a decision: {_listed(named)}." if named else "No task of it waits for a decision."
+    named = [
+        task_id for task_id, task in state.tasks.items() if task.status is TaskStatus.UNKNOWN or task.is_asked
+    ]
+    return f"These wait for a decision: {listed(named)}." if named else "No task of it waits for a decision."
 
 
-def _listed(names: Sequence[TaskId]) -> str:
+def listed(names: Sequence[TaskId]) -> str:
+    """Return the first names, and how many more there are."""
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
@@ -178,3 +148,9 @@ def open_error(error: ErrorRecord) -> ErrorRecord:
         system=error.system,
         effect_open=True,
     )
+
+
+def asked_words(note: str, error: ErrorRecord | None) -> str:
+    """Return why somebody is asked how to go on with a task: how it failed, and why there is no alternative."""
+    why = note.removeprefix(ASKS)
+    return why if error is None else f"{error.message} ({why})"

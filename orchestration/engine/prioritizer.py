@@ -1,6 +1,6 @@
 """Ranks tasks: which of several ready ones should start first.
 
-May import: orchestration.{dag, models, options}, orchestration.engine.state, stdlib.
+May import: orchestration.{dag, models, options}, orchestration.engine.{state, task_state}, stdlib.
 
 `upward_rank` is the longest remaining path over expected durations, from HEFT (Topcuoglu, Hariri and Wu, "Performance-
 effective and low-complexity task scheduling for heterogeneous computing", IEEE TPDS 13(3), 2002), without communication
@@ -9,10 +9,11 @@ costs. `weighted` is the specification's formula, exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from orchestration.dag import TaskDAG
 from orchestration.engine.state import State
+from orchestration.engine.task_state import TaskState
 from orchestration.models import SETTLED, TaskId, TaskNode, TaskStatus
 from orchestration.options import PrioritizationOptions
 
@@ -86,14 +87,25 @@ def upward_ranks(state: State, expected: Callable[[TaskId], float]) -> Mapping[T
                 continue
             longest = 0.0
             depth = len(stack)
-            for edge in tasks[task_id].outgoing:
-                target = edge.target
+            for target in _downstream(tasks, task_id):
                 if target in ranks:
                     rank = ranks[target]
                     longest = max(longest, rank)
                 elif tasks[target].status not in _OVER:
                     stack.append(target)
             if len(stack) == depth:  # everything downstream is ranked
-                ranks[task_id] = longest + expected(task_id)
+                ranks[task_id] = longest + (0.0 if tasks[task_id].children else expected(task_id))
                 stack.pop()
     return ranks
+
+
+def _downstream(tasks: Mapping[TaskId, TaskState], task_id: TaskId) -> Iterator[TaskId]:
+    """Yield what can follow: a task's dependents, a composite's parts, of a last part its parent's dependents."""
+    task = tasks[task_id]
+    if task.children:
+        yield from task.children
+        return
+    while not task.outgoing and task.node.parent is not None:
+        task = tasks[task.node.parent]
+    for edge in task.outgoing:
+        yield edge.target

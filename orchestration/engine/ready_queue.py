@@ -1,6 +1,6 @@
 """The ready tasks of one orchestration in the order in which they should start.
 
-May import: orchestration.models, orchestration.engine.state, stdlib.
+May import: orchestration.models, orchestration.engine.{graph, state, task_state}, stdlib.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ import heapq
 from collections.abc import Mapping
 from typing import Protocol
 
+from orchestration.engine.graph import strict_order
 from orchestration.engine.state import State
+from orchestration.engine.task_state import TaskState
 from orchestration.models import TaskId, TaskStatus
 
 Key = tuple[float, float]
@@ -68,19 +70,25 @@ class RankedQueue:
 class StrictQueue:
     """One task at a time in topological order: a task that waits for its back-off holds its place.
 
-    The key of its head only says how urgent it is among the heads of other orchestrations. No task of it is ever
-    superseded: alternatives are ADAPTIVE's.
+    The key of its head only says how urgent it is among the heads of other orchestrations. The order is made anew when
+    the graph has changed: by a revision, or by children that came into being.
     """
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._order = state.dag.topological_sort()
+        self._keys: Mapping[TaskId, Key] = {}
+        self._set_order()
+
+    def _set_order(self) -> None:
+        self._graph = (self._state.revision, len(self._state.tasks))
+        self._order = strict_order(self._state)
         self._place = {task_id: place for place, task_id in enumerate(self._order)}
         self._cursor = 0
-        self._keys: Mapping[TaskId, Key] = {}
 
     def push(self, task_id: TaskId) -> None:
         """Take in a task; the order stands already, but a retry goes back in it."""
+        if self._graph != (self._state.revision, len(self._state.tasks)):
+            self._set_order()
         self._cursor = min(self._cursor, self._place[task_id])
 
     def head(self) -> tuple[Key, TaskId] | None:
@@ -94,12 +102,19 @@ class StrictQueue:
         while self._cursor < len(self._order):
             task_id = self._order[self._cursor]
             task = tasks[task_id]
-            if not task.is_settled:
+            if not task.is_settled and not _is_passed_over(task):
                 may_start = task.status is TaskStatus.READY and task_id not in self._state.held
                 return (self._keys.get(task_id, _LAST), task_id) if may_start else None
             self._cursor += 1
         return None
 
     def rerank(self, keys: Mapping[TaskId, Key]) -> None:
-        """Note how urgent the tasks are; their order stands."""
+        """Note how urgent the tasks are; their order stands, unless the graph has changed."""
         self._keys = keys
+        if self._graph != (self._state.revision, len(self._state.tasks)):
+            self._set_order()
+
+
+def _is_passed_over(task: TaskState) -> bool:
+    """Whether a task holds no place: its parts do, or another task stands for it."""
+    return task.status in {TaskStatus.EXPANDED, TaskStatus.SUPERSEDED}

@@ -21,6 +21,8 @@ from orchestration.models import OrchestrationId, OrchestrationMode, Orchestrati
 _RERANK_GROWTH = 2.0
 """Results between two rankings grow by this factor: learning is quickest early, and it costs O(log n) rankings."""
 
+_GOES_ON = frozenset({OrchestrationStatus.RUNNING, OrchestrationStatus.PLANNING})
+
 Kind = tuple[str, str | None]
 
 
@@ -156,7 +158,7 @@ class AdaptiveTaskScheduler:
         """Take an orchestration in, with whatever of it is ready."""
         durations = DurationModel.of(state)
         for task in state.tasks.values():
-            if task.output is not None and not task.is_reused:
+            if task.output is not None and task.attempt and not task.is_reused:
                 durations.observe(task)
         is_adaptive = self._is_adaptive and state.mode is OrchestrationMode.ADAPTIVE
         entry = _Entry(state, durations, {}, is_adaptive=is_adaptive)
@@ -199,7 +201,7 @@ class AdaptiveTaskScheduler:
             return None
         best: tuple[Key, State, TaskId] | None = None
         for entry in self._entries.values():
-            if entry.state.status is not OrchestrationStatus.RUNNING:
+            if entry.state.status not in _GOES_ON:
                 continue
             head = entry.queue.head()
             if head is not None and (best is None or head[0] < best[0]):
@@ -210,7 +212,7 @@ class AdaptiveTaskScheduler:
     def is_hungry(self) -> bool:
         """Whether something could start if only a slot were free."""
         return any(
-            entry.state.status is OrchestrationStatus.RUNNING and entry.queue.head() is not None
+            entry.state.status in _GOES_ON and entry.queue.head() is not None
             for entry in self._entries.values()
         )
 

@@ -1,23 +1,22 @@
 """Turns an alternative sub-DAG into the event that puts it in a failed task's place, or says why it can't.
 
-May import: orchestration.{errors, models}, orchestration.engine.{events, inputs, state, task_state}, stdlib.
+May import: orchestration.{errors, models}, orchestration.engine.{events, inputs, references, state, task_state},
+stdlib.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from orchestration.engine.events import PlanRevised
 from orchestration.engine.inputs import AlternativeFound
+from orchestration.engine.references import renamed_references
 from orchestration.engine.state import State
 from orchestration.engine.task_state import TaskState, fingerprint
 from orchestration.errors import DefinitionError
-from orchestration.models import Json, JsonObject, TaskEdge, TaskId, TaskNode, TaskStatus
-
-_NAMED = re.compile(r"(?<!\$)(\$\{\s*)([A-Za-z0-9][A-Za-z0-9_-]*(?:~[0-9]{1,3})?)(?=[\s.\[}])")
-"""The task a reference names; `$${` is no reference."""
+from orchestration.models import TaskEdge, TaskId, TaskNode, TaskStatus
 
 
 def plan_revision(state: State, task: TaskState, found: AlternativeFound) -> PlanRevised | str:
@@ -33,10 +32,14 @@ def plan_revision(state: State, task: TaskState, found: AlternativeFound) -> Pla
         dag.validate_dependencies()
     except DefinitionError as exc:  # a task that can never start would keep the orchestration from ending
         return f"the alternative is no DAG: {exc}"
-    if fingerprint(dag.nodes.values()) in {*task.tried, fingerprint([task.node])}:
+    if fingerprint(dag.nodes.values()) in task.all_tried:
         return "the alternative is what was tried already"
     has_downstream = {edge.source_task_id for edge in dag.edges}
-    leaves = [task_id for task_id in dag.nodes if task_id not in has_downstream]
+    leaves = [
+        task_id
+        for task_id, node in dag.nodes.items()
+        if task_id not in has_downstream and node.parent is None
+    ]
     delivers = found.delivers
     if delivers is None:
         if len(leaves) != 1:
@@ -49,7 +52,10 @@ def plan_revision(state: State, task: TaskState, found: AlternativeFound) -> Pla
     renamed = _renaming(state, dag.nodes)
     if isinstance(renamed, str):
         return renamed
-    tasks = tuple(_renamed(node, renamed, task.node) for node in dag.nodes.values())
+    parents = {node.parent for node in dag.nodes.values()}
+    tasks = tuple(
+        _renamed(node, renamed, task.node, is_parent=node.task_id in parents) for node in dag.nodes.values()
+    )
     edges = [
         replace(
             edge, source_task_id=renamed[edge.source_task_id], target_task_id=renamed[edge.target_task_id]
@@ -58,23 +64,34 @@ def plan_revision(state: State, task: TaskState, found: AlternativeFound) -> Pla
     ]
     has_upstream = {edge.target_task_id for edge in dag.edges}
     for task_id in dag.nodes:
-        if task_id not in has_upstream:
+        if task_id not in has_upstream and dag.nodes[task_id].parent is None:
             edges += [_inherited(edge.edge, edge.source, renamed[task_id]) for edge in task.incoming]
     return PlanRevised(
         task_id=task.node.task_id,
         revision=state.revision + 1,
         tasks=tasks,
         edges=tuple(edges),
-        routes={new: found.routes[task_id] for task_id, new in renamed.items() if task_id in found.routes},
+        routes=_under(renamed, found.routes.systems),
         delivers=renamed[delivers],
         reason=found.reason,
+        others=_under(renamed, found.routes.others),
+        fallback_routes=_under(renamed, found.routes.fallbacks),
+        by=found.by,
     )
+
+
+_Value = TypeVar("_Value")
+
+
+def _under(renamed: Mapping[TaskId, TaskId], by_task: Mapping[TaskId, _Value]) -> dict[TaskId, _Value]:
+    """Return what is known by task under the tasks' final ids."""
+    return {new: by_task[task_id] for task_id, new in renamed.items() if task_id in by_task}
 
 
 def _renaming(state: State, task_ids: Iterable[TaskId]) -> dict[TaskId, TaskId] | str:
     """Return the final ids of an alternative's tasks, or why there are none."""
     bases = {task_id: task_id.partition("~")[0] for task_id in task_ids}
-    number = state.revision
+    number = len(state.replacement) + 1
     while any(f"{base}~{number}" in state.tasks for base in bases.values()):
         number += 1
     renamed = {task_id: f"{base}~{number}" for task_id, base in bases.items()}
@@ -86,39 +103,29 @@ def _renaming(state: State, task_ids: Iterable[TaskId]) -> dict[TaskId, TaskId] 
     return renamed
 
 
-def _renamed(node: TaskNode, renamed: dict[str, str], failed: TaskNode) -> TaskNode:
+def _renamed(node: TaskNode, renamed: dict[str, str], failed: TaskNode, *, is_parent: bool) -> TaskNode:
     """Return the task under its new id, with references to its siblings following them.
 
-    What stands for a task that must not be repeated must not be either.
+    What stands for a task that must not be repeated must not be either; and where somebody had to agree to that task,
+    the same one has to agree to each of these. A parent runs nothing: that is for its parts to inherit.
     """
-    idempotent = node.idempotent and failed.idempotent
-    verify = node.verify
-    if verify is not None:
-        verify = replace(verify, arguments=_followed(verify.arguments, renamed))
-    return replace(
-        node,
+    followed = replace(
+        renamed_references(node, renamed),
         task_id=renamed[node.task_id],
-        arguments=_followed(node.arguments, renamed),
-        verify=None if idempotent else verify,
-        idempotent=idempotent,
-        cache=node.cache if idempotent else None,
+        parent=failed.parent if node.parent is None else renamed[node.parent],
         status=TaskStatus.PENDING,
     )
-
-
-def _followed(arguments: JsonObject, renamed: dict[str, str]) -> JsonObject:
-    return {key: _follow(value, renamed) for key, value in arguments.items()}
-
-
-def _follow(value: Json, renamed: dict[str, str]) -> Json:
-    """Return `value` with every reference to a renamed task naming it anew."""
-    if isinstance(value, str):
-        return _NAMED.sub(lambda found: found[1] + renamed.get(found[2], found[2]), value)
-    if isinstance(value, list):
-        return [_follow(item, renamed) for item in value]
-    if isinstance(value, dict):
-        return {key: _follow(item, renamed) for key, item in value.items()}
-    return value
+    if is_parent:
+        return followed
+    idempotent = node.idempotent and failed.idempotent
+    approval = "person" if "person" in {node.approval, failed.approval} else node.approval or failed.approval
+    return replace(
+        followed,
+        verify=None if idempotent else followed.verify,
+        idempotent=idempotent,
+        approval=approval,
+        cache=node.cache if idempotent and approval is None else None,
+    )
 
 
 def _inherited(edge: TaskEdge, source: str, target: str) -> TaskEdge:

@@ -1,6 +1,7 @@
 """One task and its edges at one instant, and how far they came: the parts a `State` is made of.
 
-May import: orchestration.models, orchestration.engine.{events, inputs}, stdlib. They change only in `State.evolve`.
+May import: orchestration.{fallbacks, models}, orchestration.engine.{events, inputs}, stdlib. They change only in
+`State.evolve`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 
 from orchestration.engine.events import StopReason
 from orchestration.engine.inputs import OutputRef
+from orchestration.fallbacks import fallback_nodes
 from orchestration.models import SETTLED, ErrorRecord, TaskEdge, TaskId, TaskNode, TaskStatus
 
 _SUFFIX = re.compile(r"(\$\{\s*[A-Za-z0-9][A-Za-z0-9_-]*)~[0-9]{1,3}")
@@ -74,6 +76,34 @@ class TaskState:
     note: str | None = None
     paused_by: set[TaskId] = field(default_factory=set)
     """Upstreams being replanned that hold this task."""
+    others: tuple[str, ...] = ()
+    """Further systems that can do the same, best first."""
+    fallback_systems: tuple[str, ...] = ()
+    """Where each of its nested fallbacks goes, outermost first."""
+    fallbacks: int = 0
+    """How many of them have taken over."""
+    primary: TaskNode | None = None
+    """What it was before its first fallback took over."""
+    home: tuple[str, tuple[str, ...]] | None = None
+    """Where it went first, and which others could do it, once it has gone on elsewhere; None before."""
+    asked_digest: str | None = None
+    """Of what somebody is asked to agree to."""
+    approved_digest: str | None = None
+    """Of what somebody agreed to."""
+    is_asked: bool = False
+    """Whether whoever submitted it is asked how to go on, for nobody had an alternative."""
+    is_composite: bool = False
+    """Whether its children do its work."""
+    is_expanded: bool = False
+    """Whether its children have begun."""
+    children: list[TaskId] = field(default_factory=list)
+    """Its parts, with the tasks of alternatives in their places."""
+    open_children: int = 0
+    """Children that have not settled."""
+    items: int | None = None
+    """How many items a `foreach` had when it began."""
+    index: int | None = None
+    """Which item it is for."""
     replans: int = 0
     """Alternatives tried in this place before this task."""
     tried: frozenset[str] = frozenset()
@@ -83,6 +113,13 @@ class TaskState:
     def is_settled(self) -> bool:
         """Whether it has its outcome."""
         return self.status in SETTLED
+
+    @property
+    def all_tried(self) -> frozenset[str]:
+        """Fingerprints of everything tried in this place, each way this task itself was tried included."""
+        first = self.primary or self.node
+        ways = [first, *fallback_nodes(first)[: self.fallbacks]]
+        return self.tried | {fingerprint([way]) for way in ways}
 
     @property
     def never_ran(self) -> bool:

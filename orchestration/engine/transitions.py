@@ -15,11 +15,32 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskStatus, str]] = {
         TaskStatus.SKIPPED: "a required edge is dead",
         TaskStatus.FAILED: "a required edge can't be decided",
         TaskStatus.PAUSED: "an upstream is being replanned",
+        TaskStatus.EXPANDED: "its children begin anew",
+        TaskStatus.SUPERSEDED: "removed from the plan",
         TaskStatus.CANCELLED: "cancel",
     },
     TaskStatus.READY: {
         TaskStatus.RUNNING: "attempt started",
         TaskStatus.COMPLETED: "a cached or earlier result is used",
+        TaskStatus.AWAITING_APPROVAL: "somebody is asked to agree",
+        TaskStatus.EXPANDED: "its children begin",
+        TaskStatus.FAILED: "its list, or what is to be agreed to, can't be had",
+        TaskStatus.PENDING: "an edge was added",
+        TaskStatus.SKIPPED: "somebody wants it skipped",
+        TaskStatus.SUPERSEDED: "removed from the plan",
+        TaskStatus.CANCELLED: "cancel",
+    },
+    TaskStatus.AWAITING_APPROVAL: {
+        TaskStatus.READY: "agreed to, or changed",
+        TaskStatus.FAILED: "refused",
+        TaskStatus.PENDING: "an edge was added",
+        TaskStatus.SKIPPED: "somebody wants it skipped",
+        TaskStatus.SUPERSEDED: "removed from the plan",
+        TaskStatus.CANCELLED: "cancel",
+    },
+    TaskStatus.EXPANDED: {
+        TaskStatus.COMPLETED: "its children have settled",
+        TaskStatus.FAILED: "a child has failed",
         TaskStatus.CANCELLED: "cancel",
     },
     TaskStatus.RUNNING: {
@@ -27,29 +48,34 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskStatus, str]] = {
         TaskStatus.RETRYING: "attempt failed, retry scheduled",
         TaskStatus.REPLANNING: "out of attempts, alternative asked for",
         TaskStatus.FAILED: "out of attempts",
-        TaskStatus.READY: "attempt interrupted",
+        TaskStatus.READY: "attempt interrupted, or another system or the fallback takes over",
         TaskStatus.UNKNOWN: "not idempotent, and nobody knows how the attempt ended",
         TaskStatus.CANCELLED: "cancel",
     },
     TaskStatus.UNKNOWN: {
         TaskStatus.COMPLETED: "decided: done",
         TaskStatus.READY: "decided: retry",
+        TaskStatus.PENDING: "decided: retry, when what it is a part of has begun again",
         TaskStatus.FAILED: "decided: failed",
         TaskStatus.CANCELLED: "cancel",
     },
     TaskStatus.RETRYING: {
-        TaskStatus.READY: "back-off over",
+        TaskStatus.READY: "back-off over, or changed",
+        TaskStatus.SKIPPED: "somebody wants it skipped",
         TaskStatus.CANCELLED: "cancel",
     },
     TaskStatus.REPLANNING: {
         TaskStatus.SUPERSEDED: "alternative found",
         TaskStatus.FAILED: "no alternative",
+        TaskStatus.READY: "to be run again, as it is or changed",
+        TaskStatus.COMPLETED: "whoever was asked did it",
         TaskStatus.CANCELLED: "cancel",
     },
     TaskStatus.PAUSED: {
         TaskStatus.PENDING: "the replanning ended, or can't matter any more",
         TaskStatus.SKIPPED: "a required edge is dead",
         TaskStatus.FAILED: "a required edge can't be decided",
+        TaskStatus.SUPERSEDED: "removed from the plan",
         TaskStatus.CANCELLED: "cancel",
     },
     TaskStatus.COMPLETED: {},
@@ -64,6 +90,10 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskStatus, str]] = {
 """Legal moves of a task, each with what makes it."""
 
 ORCHESTRATION_TRANSITIONS: Mapping[OrchestrationStatus, Mapping[OrchestrationStatus, str]] = {
+    OrchestrationStatus.PLANNING: {
+        OrchestrationStatus.RUNNING: "the plan is whole",
+        OrchestrationStatus.CANCELLING: "cancel, or the plan will never be whole",
+    },
     OrchestrationStatus.RUNNING: {
         OrchestrationStatus.PAUSED: "pause",
         OrchestrationStatus.CANCELLING: "cancel",
@@ -82,8 +112,14 @@ ORCHESTRATION_TRANSITIONS: Mapping[OrchestrationStatus, Mapping[OrchestrationSta
         OrchestrationStatus.FAILED: "everything had ended before it could be stopped",
     },
     OrchestrationStatus.COMPLETED: {},
-    OrchestrationStatus.FAILED: {OrchestrationStatus.RUNNING: "retry"},
-    OrchestrationStatus.CANCELLED: {OrchestrationStatus.RUNNING: "retry"},
+    OrchestrationStatus.FAILED: {
+        OrchestrationStatus.RUNNING: "retry",
+        OrchestrationStatus.PLANNING: "retry of a plan that was never whole",
+    },
+    OrchestrationStatus.CANCELLED: {
+        OrchestrationStatus.RUNNING: "retry",
+        OrchestrationStatus.PLANNING: "retry of a plan that was never whole",
+    },
 }
 """Legal moves of an orchestration, each with what makes it."""
 
@@ -99,23 +135,23 @@ def to_markdown() -> str:
             "",
             "## A task",
             "",
-            *_diagram("pending", TASK_TRANSITIONS),
+            *_diagram(("pending",), TASK_TRANSITIONS),
             "",
             "## An orchestration",
             "",
-            *_diagram("running", ORCHESTRATION_TRANSITIONS),
+            *_diagram(("running", "planning"), ORCHESTRATION_TRANSITIONS),
             "",
         ]
     )
 
 
 def _diagram(
-    first: str,
+    firsts: tuple[str, ...],
     table: Mapping[TaskStatus, Mapping[TaskStatus, str]]
     | Mapping[OrchestrationStatus, Mapping[OrchestrationStatus, str]],
 ) -> list[str]:
     """Return one table as the lines of a Mermaid state diagram."""
-    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {first}"]
+    lines = ["```mermaid", "stateDiagram-v2", *(f"    [*] --> {first}" for first in firsts)]
     for start, moves in table.items():
         lines += [f"    {start} --> {finish}: {why}" for finish, why in moves.items()]
         if not moves:

@@ -4,7 +4,8 @@
 
 A journal file holds the DAG, the events as the database stores them, and the state they add up to. It is written once:
 when a change of the program makes `test_journals.py` fail, the program is wrong, not the file. `earlier/` holds what
-earlier versions wrote; what the present one decides may differ, but those must fold as they did.
+the first version wrote and `earlier/second/` the second; what the present one decides may differ, but those must fold
+as they did.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from orchestration.dag import TaskDAG
 from orchestration.dag_file import dag_from_json, dag_to_json
 from orchestration.engine.engine import EngineOptions
 from orchestration.engine.events import Recorded
-from orchestration.engine.inputs import Reusable, ReuseResults, TaskDefaults
+from orchestration.engine.inputs import Reusable, ReuseResults, Routes, TaskDefaults
+from orchestration.engine.outcomes import APPROVAL_VOID
 from orchestration.engine.state import State
 from orchestration.models import (
     CachePolicy,
+    ErrorRecord,
+    Fallback,
     OrchestrationMode,
     TaskEdge,
     TaskNode,
@@ -31,7 +35,7 @@ from orchestration.models import (
     Verification,
 )
 from storage.codec import decode_events, encode_event
-from tests.engine_kit import ONE_OUTPUT, SECOND, Bench, graph, plain, plan
+from tests.engine_kit import ONE_OUTPUT, SECOND, Bench, edge_of, graph, plain, plan
 
 FOLDER = Path(__file__).parent / "journals"
 
@@ -224,6 +228,198 @@ def reused() -> Bench:
     return bench
 
 
+def elsewhere() -> Bench:
+    """Another system, then a fallback inside a fallback; one that fails for good, one that is retried."""
+    routes = Routes(others={"a": ("second",)}, fallbacks={"a": ("spare", "last"), "b": ("spare",)})
+    nested = Fallback(tool="two", arguments={"of": "${up.x}"}, cost=0.5, fallback=Fallback(tool="three"))
+    dag = graph(
+        [
+            TaskNode("up"),
+            TaskNode("a", tool="one", max_retries=0, fallback=nested),
+            TaskNode("b", idempotent=False, fallback=Fallback(tool="other", description="otherwise")),
+        ],
+        "up a",
+    )
+    bench = Bench(dag, routes=routes)
+    bench.start()
+    bench.succeed("up", {"x": 1})
+    bench.fail("a", retryable=True)
+    bench.fail("a", retryable=True)
+    bench.fail("b")
+    bench.fail("b")
+    bench.fail("a")
+    bench.now_us += SECOND
+    bench.succeed("a")
+    bench.crash()
+    bench.retry("b")
+    bench.start()
+    bench.fail("b")
+    bench.succeed("b")
+    return bench
+
+
+def approved() -> Bench:
+    """Agreed to, void, agreed to again; refused and handled; not to be described; one that still waits."""
+    dag = graph(
+        [
+            TaskNode("a", approval="person", tool="publish"),
+            TaskNode("b", approval="caller"),
+            TaskNode("mend"),
+            TaskNode("c", approval="person"),
+            TaskNode("waits", approval="person"),
+            TaskNode("after"),
+        ],
+        "b mend if status == 'failed'",
+        "c after?",
+    )
+    bench = Bench(dag, slots=10)
+    bench.start()
+    bench.described("a", "d1", shown='{"to": "all"}')
+    bench.approve("a", "d1", reason="go")
+    bench.fail("a", code=APPROVAL_VOID)
+    bench.described("a", "d2", shown='{"to": "some"}')
+    bench.described("b")
+    bench.described("c", error=ErrorRecord(code="missing_data", message="no key 'x'"))
+    bench.now_us += SECOND
+    bench.reject("b", by="caller", reason="not now")
+    bench.approve("a", "d2")
+    bench.described("waits", "d3", shown="what would run")
+    bench.run_out()
+    return bench
+
+
+def asked() -> Bench:
+    """Nobody has an alternative: an answer of each kind, and one question that is still open."""
+    bench = Bench(
+        graph("graft again did failed edited open last", "graft last"),
+        slots=10,
+        mode=OrchestrationMode.ADAPTIVE,
+        can_replan=True,
+        asks_caller=True,
+        options=EngineOptions(max_replans=10),
+    )
+    bench.start()
+    for name in ("graft", "again", "did", "failed", "edited", "open"):
+        bench.fail(name)
+        bench.refuse(name, "the planner had none")
+    bench.offer("graft", plan("x y", "x y"), by="caller", reason="so", routes={"x": "there"})
+    bench.decide("again", "retry", by="caller")
+    bench.decide("did", "done", {"by": "hand"}, reason="did it")
+    bench.decide("failed", "failed")
+    bench.edit(changed=(TaskNode("edited", tool="better"),), by="caller")
+    bench.run_out()
+    return bench
+
+
+def composed() -> Bench:
+    """Lists and parents, one inside the other: done, failed over a part, retried, and one that has begun."""
+    dag = graph(
+        [
+            TaskNode("u"),
+            TaskNode("t", foreach="${u.items}", tool="fetch", arguments={"x": "${item}", "n": "${index}"}),
+            TaskNode("none", foreach=[]),
+            TaskNode("p"),
+            TaskNode("a", parent="p"),
+            TaskNode("inner", parent="p", foreach=["x", "y"], max_retries=0),
+            TaskNode("handler"),
+            TaskNode("q", description="has begun"),
+            TaskNode("first", parent="q"),
+            TaskNode("second", parent="q"),
+        ],
+        "u t",
+        "t p",
+        "a inner",
+        "p handler if status == 'failed'",
+        "first second",
+    )
+    bench = Bench(dag, slots=10)
+    bench.start()
+    bench.succeed("u", {"items": [1, 2]})
+    bench.found("t", 2)
+    bench.found("none", 0)
+    bench.gathered("none", [])
+    bench.now_us += SECOND
+    bench.succeed("t[1]")
+    bench.fail("t[0]")
+    bench.retry("t[0]")
+    bench.succeed("t[0]")
+    bench.gathered("t", [1, 2])
+    bench.succeed("a")
+    bench.found("inner", 2)
+    bench.succeed("inner[0]")
+    bench.fail("inner[1]")
+    bench.succeed("handler")
+    bench.succeed("first")
+    bench.pause()
+    return bench
+
+
+def edited() -> Bench:
+    """Every kind of change: added, changed, removed, linked, unlinked, skipped, added again by an undo; replaced."""
+    dag = graph(
+        [TaskNode("a"), TaskNode("b"), TaskNode("c", approval="person"), TaskNode("d"), TaskNode("e")],
+        "a b",
+        "b d",
+        "a e",
+    )
+    bench = Bench(dag, slots=1, mode=OrchestrationMode.ADAPTIVE, can_replan=True)
+    bench.start()
+    bench.described("c", "d1")
+    bench.succeed("a", {"n": 1})
+    bench.edit(
+        added=(TaskNode("audit", fallback=Fallback(tool="x")), TaskNode("never")),
+        linked=(edge_of("a audit if output.n > 0"), edge_of("a never if output.n > 1"), edge_of("audit d?")),
+        changed=(TaskNode("c", approval="person", tool="other"),),
+        values={"a": {"n": 1}},
+        routes=Routes(
+            systems={"audit": "there"}, others={"audit": ("second",)}, fallbacks={"audit": ("spare",)}
+        ),
+        reason="an audit is wanted",
+    )
+    bench.edit(removed=("e",), unlinked=(("b", "d"),), by="caller")
+    bench.edit(added=(TaskNode("e"),), linked=(edge_of("a e"),), undoes=2)
+    bench.fail("b")
+    bench.offer("b", plan("z"), reason="b broke")
+    bench.edit(skipped=("c",), reason="not today")
+    bench.run_out()
+    return bench
+
+
+def planned() -> Bench:
+    """Tasks that run while the plan is made: conditions decided late, what waits for the whole, an alternative."""
+    bench = Bench(graph(""), slots=10, is_planning=True, mode=OrchestrationMode.ADAPTIVE, can_replan=True)
+    bench.start()
+    bench.grow("a b")
+    bench.succeed("a", {"n": 1})
+    bench.fail("b")
+    bench.offer("b", plan("x"))
+    bench.grow(
+        [TaskNode("c"), TaskNode("d"), TaskNode("once", idempotent=False)],
+        "a c if output.n > 0",
+        "a d if output.n > 1",
+        "b once",
+        values={"a": {"n": 1}},
+        routes=Routes(systems={"c": "here", "d": "here", "once": "here"}, others={"c": ("second",)}),
+    )
+    bench.now_us += SECOND
+    bench.run_out()
+    bench.end_plan(None, TaskNode("once", idempotent=False, tool="better"))
+    bench.run_out()
+    return bench
+
+
+def half_planned() -> Bench:
+    """The rest of the plan can't be made: what ran stays, the rest is cancelled; and it is planned on after a retry."""
+    bench = Bench(graph(""), is_planning=True)
+    bench.start()
+    bench.grow([TaskNode("a"), TaskNode("b"), TaskNode("c", approval="person")], "a b")
+    bench.succeed("a")
+    bench.end_plan("the model is gone")
+    bench.stopped("b")
+    bench.retry()
+    return bench
+
+
 MAKERS: dict[str, Callable[[], Bench]] = {
     maker.__name__: maker
     for maker in (
@@ -237,6 +433,13 @@ MAKERS: dict[str, Callable[[], Bench]] = {
         once,
         retried,
         reused,
+        elsewhere,
+        approved,
+        asked,
+        composed,
+        edited,
+        planned,
+        half_planned,
     )
 }
 
@@ -266,6 +469,8 @@ def described(state: State) -> dict[str, Any]:
         "status": state.status.value,
         "revision": state.revision,
         "counts": {status.value: count for status, count in sorted(state.counts.items()) if count},
+        "composites": {status.value: count for status, count in sorted(state.composites.items()) if count},
+        "is_whole": state.is_whole,
         "attempts": state.attempts,
         "work_us": state.work_us,
         "cost": state.cost,
@@ -291,6 +496,20 @@ def described(state: State) -> dict[str, Any]:
                 "is_reused": task.is_reused,
                 "is_unclear": task.is_unclear,
                 "note": task.note,
+                "node": {
+                    name: value for name, value in plain(task.node).items() if value not in (None, "", {}, [])
+                },
+                "others": list(task.others),
+                "fallbacks": task.fallbacks,
+                "asked_digest": task.asked_digest,
+                "approved_digest": task.approved_digest,
+                "is_asked": task.is_asked,
+                "is_composite": task.is_composite,
+                "is_expanded": task.is_expanded,
+                "children": list(task.children),
+                "open_children": task.open_children,
+                "items": task.items,
+                "index": task.index,
                 "incoming": sorted([edge.source, edge.delivers] for edge in task.incoming),
             }
             for task_id, task in state.tasks.items()

@@ -6,8 +6,9 @@
 The engine is the real one, and so are the replay, the watch over heartbeats and the cache's key. What is simulated:
 the shared file with its fencing token, heartbeats and inbox (`store.py`); processes that drive, step by step, and may
 die, be suspended or be slow between any two of them (`driver.py`, `schedule.py`); the world in which attempts take
-effect, hang, answer late, twice or never (`outside.py`); people who pause, resume, cancel, retry and decide, at any
-moment; clocks that jump. What must hold is in `promises.py` and at the end of `schedule.py`.
+effect, hang, answer late, twice or never (`outside.py`); people who pause, resume, cancel, retry, decide, agree and
+change the plan (`edits.py`), at any moment; clocks that jump. What must hold is in `promises.py` and at the end of
+`schedule.py`.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Tally:
     schedules: int = 0
     seconds: float = 0.0
     crashes: Counter[Point] = field(default_factory=Counter)
+    crashed_in: Counter[str] = field(default_factory=Counter)
+    """Kinds of the events that were being committed, or whose effects were still to come, when a process died."""
     suspensions: int = 0
     takeovers: int = 0
     fenced: int = 0
@@ -50,6 +53,7 @@ class Tally:
         """Count one that went well."""
         self.schedules += 1
         self.crashes += schedule.crashes
+        self.crashed_in += schedule.crashed_in
         self.suspensions += schedule.suspensions
         self.takeovers += schedule.takeovers
         self.fenced += schedule.store.fenced
@@ -76,6 +80,14 @@ class Tally:
             f"{happened['attempt_started']:,} attempts, {happened['attempt_left_open']:,} left open",
             f"{happened['task_decided']:,} decisions, {happened['decided by a person']:,} of them by people",
             f"{happened['retry_requested']:,} retries, {happened['result_reused']:,} results used again",
+            f"{happened['approval_given']:,} approvals, {happened['approval_voided']:,} void",
+            f"{happened['task_rerouted']:,} on other systems, {happened['fallback_started']:,} fallbacks",
+            f"{happened['plan_revised']:,} alternatives, {happened['replaced by a person']:,} of them by people",
+            f"{happened['task_expanded']:,} lists and parents, {happened['plan_extended']:,} parts of plans",
+            f"{happened['plan_edited']:,} edits",
+            f"crashes at splices: {self.crashed_in['plan_revised']:,}",
+            f"crashes at edits: {self.crashed_in['plan_edited']:,}",
+            f"crashes while planning: {self.crashed_in['plan_extended']:,}",
         ]
         return lines
 

@@ -13,21 +13,31 @@ from orchestration.engine.effects import (
     AbandonAttempt,
     AnnounceFinished,
     AskVerification,
+    ContinuePlan,
+    DescribeApproval,
     Effect,
+    FindItems,
+    GatherOutputs,
     LookUpResult,
     RequestAlternative,
     StartAttempt,
     StopAttempt,
 )
 from orchestration.engine.engine import Decision, Engine
-from orchestration.engine.events import AttemptSucceeded, ResultReused, TaskDecided
+from orchestration.engine.events import AttemptSucceeded, ChildrenGathered, ResultReused, TaskDecided
 from orchestration.engine.inputs import (
+    AlternativeFound,
+    ApprovalDescribed,
     CacheAnswer,
     Cancel,
     Decide,
+    EditPlan,
     Heartbeat,
     Input,
     Interrupt,
+    OutputsGathered,
+    PlanEnded,
+    PlanGrown,
     ReportCancelled,
     ReportFailure,
     ReportSuccess,
@@ -35,22 +45,21 @@ from orchestration.engine.inputs import (
     Retry,
     TakeOver,
 )
+from orchestration.engine.outcomes import APPROVAL_VOID
 from orchestration.engine.state import State
 from orchestration.engine.task_state import TaskState
 from orchestration.errors import (
     LeaseHeldError,
-    NotPossibleError,
-    OrchestrationNotFoundError,
     StaleFencingTokenError,
+    StateError,
     StorageUnavailableError,
-    TaskNotFoundError,
 )
 from orchestration.execution.cache_key import cache_key
 from orchestration.execution.leases import LeaseObserver
-from orchestration.models import Json, OrchestrationStatus, TaskId, TaskStatus
+from orchestration.models import ErrorRecord, Json, OrchestrationStatus, TaskId, TaskStatus
 from orchestration.ports import AttemptRequest, DriverIdentity, DriverView, Lease
 from tests.engine_kit import new_engine
-from tests.simulation.graphs import ID, Value
+from tests.simulation.graphs import ID, Value, gathered, value_of
 from tests.simulation.outside import Attempt
 from tests.simulation.sameness import compare, fields_of
 from tests.simulation.store import Batch, Cached, Control, StandIn
@@ -59,6 +68,8 @@ from tests.simulation.surroundings import Letter, Point, Surroundings, letter_of
 _STAND_IN = StandIn()
 _GOES_ON = (Resume, Retry, Cancel)
 _REPORTS = (ReportSuccess, ReportFailure, ReportCancelled)
+_NEEDS_ENDS = (Decide, EditPlan, AlternativeFound)
+"""Requests about tasks that the driver before may have run: its attempts are ended first."""
 
 
 class Process:
@@ -90,6 +101,8 @@ class Process:
         self.lease: Lease | None = None
         self.engine: Engine
         self.state: State
+        self.under_way: set[str] = set()
+        """Kinds of the events that are being committed, or have just been and their effects are still to come."""
         self._renewed_us = -(10**15)
         self.fenced = 0
 
@@ -218,7 +231,7 @@ class Process:
             control.answers.append(True)  # what stopped it was the end of its driver
             control.is_plain = True
             return True
-        if isinstance(item, Decide):
+        if isinstance(item, _NEEDS_ENDS):
             yield from self._put(Letter(Interrupt(orchestration_id=ID)))
         if self.is_driving:
             yield from self._put(letter_of(control))
@@ -243,6 +256,7 @@ class Process:
         self.engine.check_invariants()
         assert self.lease is not None
         lease = self.lease
+        self.under_way = {entry.event.type for entry in batch.events}
         if not batch.is_empty:
             if batch.answers:
                 before, after = Point.CONTROL_BEFORE, Point.CONTROL_AFTER
@@ -259,18 +273,20 @@ class Process:
             yield Point.BETWEEN if self.lease is lease else Point.RELEASE
             if self.lease is not lease:
                 self.around.store.release(lease)
+        self.under_way = set()
 
     def _decide(self, letter: Letter, batch: Batch, effects: list[Effect]) -> None:
         """Feed one letter to the engine and note what it led to."""
         item = letter.item
         self.around.say(f"p{self.number} {item!r:.180}")
         is_late = isinstance(item, _REPORTS) and not self._waits_for(item)
-        seq = self.state.last_seq
+        seq, revision = self.state.last_seq, self.state.revision
         before = fields_of(self.state) if letter.control is not None else None
         try:
             decision = self.engine.handle(item, self.wall_us)
-        except (NotPossibleError, TaskNotFoundError, OrchestrationNotFoundError):
-            assert letter.control is not None or isinstance(item, Interrupt), "only requests are refused"
+        except StateError:
+            may_be = isinstance(item, Interrupt | PlanGrown | PlanEnded)
+            assert letter.control is not None or may_be, "only requests and parts of plans are refused"
             assert self.state.last_seq == seq, "a refused request changed something"
             if letter.control is not None:
                 assert fields_of(self.state) == before, "a refused request changed something"
@@ -280,6 +296,8 @@ class Process:
             assert not decision.events, f"{item!r} came too late, and changed something"
         if letter.control is not None:
             assert decision.events, "a request was accepted, and nothing came of it"
+            if isinstance(item, EditPlan | AlternativeFound):
+                assert item.expected_revision == revision, "a change for another revision was made"
             batch.answers.append((letter.control, True))
         batch.events += decision.events
         effects += decision.effects
@@ -293,7 +311,7 @@ class Process:
         if letter.value is None or not decision.events:
             return
         event = decision.events[0].event
-        if not isinstance(event, AttemptSucceeded | TaskDecided | ResultReused):
+        if not isinstance(event, AttemptSucceeded | TaskDecided | ResultReused | ChildrenGathered):
             return
         batch.outputs[event.task_id] = letter.value
         policy = self.state.tasks[event.task_id].node.cache
@@ -333,7 +351,7 @@ class Process:
 
     # Effects
 
-    def _perform(self, effect: Effect) -> None:
+    def _perform(self, effect: Effect) -> None:  # noqa: C901  one flat case per effect
         around = self.around
         match effect:
             case StartAttempt():
@@ -348,6 +366,14 @@ class Process:
                 around.outside.verify(self, effect)
             case LookUpResult():
                 self._look_up(effect)
+            case DescribeApproval():
+                self._describe(effect)
+            case FindItems():
+                around.outside.count_items(self, effect)
+            case GatherOutputs():
+                self._gather(effect)
+            case ContinuePlan():
+                around.grow_plan(self)
             case AnnounceFinished():
                 if self.state.status.is_terminal:  # else a retry that came in the same batch has reopened it
                     self.let_go("it has ended")
@@ -363,15 +389,50 @@ class Process:
         else:  # its clock stood still: nothing could tell it
             assert self.frozen_us, "a driver that could know better began an attempt without the lease"
             self.around.stale_starts += 1
+        if task.node.approval is not None and self.digest(task) != task.approved_digest:
+            error = ErrorRecord(
+                code=APPROVAL_VOID, message="it is not what was agreed to", attempt=effect.attempt
+            )
+            report = ReportFailure(
+                orchestration_id=ID, task_id=effect.task_id, attempt=effect.attempt, error=error
+            )
+            self.around.answer_later(self, report, None)
+            return
         self.around.outside.begin(self, self.lease.token, effect, task.node, key)
+
+    def digest(self, task: TaskState) -> str:
+        """Return the identity of what an attempt of a task would do."""
+        return f"{self._key(task)} {task.system} {self.around.declaration}"
+
+    def _describe(self, effect: DescribeApproval) -> None:
+        answer = ApprovalDescribed(
+            orchestration_id=ID,
+            task_id=effect.task_id,
+            generation=effect.generation,
+            digest=self.digest(self.state.tasks[effect.task_id]),
+            shown="what would run",
+        )
+        self.around.answer_later(self, answer, None)
+
+    def _gather(self, effect: GatherOutputs) -> None:
+        value = value_of(gathered(self.state, effect.task_id, self.around.store.outputs))
+        answer = OutputsGathered(
+            orchestration_id=ID,
+            task_id=effect.task_id,
+            generation=effect.generation,
+            output=value.ref,
+            value=value.json,
+        )
+        self.around.answer_later(self, answer, value)
 
     def _look_up(self, effect: LookUpResult) -> None:
         found = self.around.store.load_cached(self._key(self.state.tasks[effect.task_id]), self.wall_us)
-        answer = CacheAnswer(orchestration_id=ID, task_id=effect.task_id)
+        answer = CacheAnswer(orchestration_id=ID, task_id=effect.task_id, generation=effect.generation)
         if found is not None:
             answer = CacheAnswer(
                 orchestration_id=ID,
                 task_id=effect.task_id,
+                generation=effect.generation,
                 output=found.value.ref,
                 value=found.value.json,
                 source=found.source,
@@ -400,7 +461,7 @@ class Process:
             attempt=task.attempt,
             idempotency_key="",
             tool=task.node.tool,
-            arguments={},
+            arguments={} if task.index is None else {"item": task.index},
             inputs=inputs,
         )
         return cache_key(_STAND_IN, request)  # type: ignore[arg-type]  # as far as the key is concerned, a system

@@ -13,15 +13,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from orchestration.engine.effects import AskVerification, RequestAlternative, StartAttempt, StopAttempt
+from orchestration.engine.effects import (
+    AskVerification,
+    FindItems,
+    RequestAlternative,
+    StartAttempt,
+    StopAttempt,
+)
 from orchestration.engine.inputs import (
     AlternativeFound,
     Heartbeat,
     Input,
+    ItemsFound,
     NoAlternative,
     ReportCancelled,
     ReportFailure,
     ReportSuccess,
+    Routes,
     VerifyAnswer,
 )
 from orchestration.models import ErrorRecord, TaskId, TaskNode
@@ -92,6 +100,10 @@ class Outside:
     attempts: dict[tuple[TaskId, int], Attempt] = field(default_factory=dict)
     effects: Counter[TaskId] = field(default_factory=Counter)
     """How often each task took effect."""
+    once: Counter[TaskId] = field(default_factory=Counter)
+    """How often it took an effect that must not be repeated."""
+    _items: dict[TaskId, int] = field(default_factory=dict)
+    """How long each list is."""
     _live: dict[int, dict[TaskId, Attempt]] = field(default_factory=lambda: defaultdict(dict))
     """Live attempts by the token they were started under."""
 
@@ -187,6 +199,7 @@ class Outside:
                 return
         attempt.has_happened = attempt.is_over = True
         self.effects[attempt.task_id] += 1
+        self.once[attempt.task_id] += not attempt.node.idempotent
         if not attempt.driver.is_dead:
             attempt.driver.has_acted()
 
@@ -231,7 +244,9 @@ class Outside:
 
     def abandon(self, task_id: TaskId, number: int) -> None:
         """Nobody waits for the attempt any more; it may go on."""
-        self._forget(self.attempts[task_id, number])
+        attempt = self.attempts.get((task_id, number))
+        if attempt is not None:  # else it did not begin: it was not what somebody had agreed to
+            self._forget(attempt)
 
     def lose(self, token: int, *, is_dead: bool) -> None:
         """The driver under a token died, or let go: what it ran ends with it where it can."""
@@ -294,7 +309,20 @@ class Outside:
                 orchestration_id=ID,
                 task_id=effect.task_id,
                 dag=dag,
-                routes=dict.fromkeys(dag.nodes, SYSTEM),
+                routes=Routes(systems=dict.fromkeys(dag.nodes, SYSTEM)),
                 delivers=self.rng.choice([None, "p"]),
             )
         self.times.later(self.rng.random() * 30, driver.hear, found)
+
+    def count_items(self, driver: Driver, effect: FindItems) -> None:
+        """Count the items of a list: as many each time, now and then too many."""
+        count = self._items.setdefault(effect.task_id, self.rng.choice([0, 1, 2, 3]))
+        too_many = ErrorRecord(code="too_many_items", message="too many")
+        found = ItemsFound(
+            orchestration_id=ID,
+            task_id=effect.task_id,
+            generation=effect.generation,
+            count=count,
+            error=too_many if self.rng.random() < 0.05 else None,
+        )
+        self.times.later(self.rng.random() * 2, driver.hear, found)

@@ -7,20 +7,29 @@ how often it may run.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
 from orchestration.engine.events import (
+    ApprovalGiven,
+    ApprovalRequested,
+    ApprovalVoided,
     AttemptFailed,
     AttemptInterrupted,
     AttemptLeftOpen,
     AttemptStarted,
     AttemptSucceeded,
+    CallerAsked,
     CancelRequested,
+    ChildrenGathered,
+    FallbackStarted,
     OrchestrationFinished,
     OrchestrationPaused,
     OrchestrationResumed,
     OrchestrationSubmitted,
+    PlanCompleted,
+    PlanEdited,
+    PlanExtended,
     PlanRevised,
     Recorded,
     ReplanRequested,
@@ -30,21 +39,33 @@ from orchestration.engine.events import (
     RetryScheduled,
     StopRequested,
     TaskDecided,
+    TaskExpanded,
     TaskFailed,
+    TaskRerouted,
     TasksCancelled,
     TaskSkipped,
     VerificationUnclear,
 )
 from orchestration.engine.inputs import OutputRef
+from orchestration.fallbacks import fallback_nodes
 from orchestration.models import OrchestrationMode, OrchestrationStatus, TaskId, TaskNode, TaskStatus
-from tests.simulation.graphs import ID
+from tests.simulation.graphs import ID, gathered, value_of
 from tests.simulation.store import Store
 
 COMPLETED, FAILED, CANCELLED, SKIPPED = "completed", "failed", "cancelled", "skipped"
 SUPERSEDED = "superseded"
 _BEGUN = frozenset(
-    {TaskStatus.READY, TaskStatus.RUNNING, TaskStatus.RETRYING, TaskStatus.UNKNOWN, TaskStatus.REPLANNING}
+    {
+        TaskStatus.READY,
+        TaskStatus.AWAITING_APPROVAL,
+        TaskStatus.EXPANDED,
+        TaskStatus.RUNNING,
+        TaskStatus.RETRYING,
+        TaskStatus.UNKNOWN,
+        TaskStatus.REPLANNING,
+    }
 )
+_STARTS = frozenset({OrchestrationStatus.RUNNING, OrchestrationStatus.PLANNING})
 
 
 @dataclass(slots=True)
@@ -59,6 +80,13 @@ class Task:
     """It must not be repeated, an attempt was left open or cancelled, and nobody has decided."""
     outcome: str = ""
     output: OutputRef | None = None
+    planned: TaskNode | None = None
+    """What it was before a fallback took over."""
+    agreed: str = ""
+    """What somebody agreed to; empty: nobody has."""
+    is_composite: bool = False
+    is_asked: bool = False
+    """Whoever submitted it is asked how to go on."""
     decided_retries: int = 0
     """How often a person said that it should run again."""
     verified_retries: int = 0
@@ -92,7 +120,13 @@ class Promises:
         self._last_us = 0
         self._last_seq = 0
         self._last_token = 0
-        self._is_out_of_time = False
+        self._ended_by = ""
+        self._is_whole = True
+        self._revision = 1
+        self._edited: set[TaskId] = set()
+        """Tasks the latest event changed, or what they are fed: they may have another key."""
+        self._skipped: set[TaskId] = set()
+        """Tasks the latest edit wants skipped."""
         self._cached_under: dict[str, object] = {}
         """Source of a cached output → what it was made of."""
 
@@ -106,6 +140,10 @@ class Promises:
         match entry.event:
             case OrchestrationSubmitted() as event:
                 self.mode = event.mode
+                self._is_whole = not event.is_planning
+                self.status = (
+                    OrchestrationStatus.PLANNING if event.is_planning else OrchestrationStatus.RUNNING
+                )
             case AttemptStarted() | AttemptSucceeded() | AttemptFailed() | AttemptInterrupted() as event:
                 self._attempt(event)
             case AttemptLeftOpen() | VerificationUnclear() | TaskDecided() as event:
@@ -119,9 +157,10 @@ class Promises:
             case OrchestrationFinished() as event:
                 self._finished(event)
             case CancelRequested() as event:
-                self._is_out_of_time = event.because == "timeout"
-                self.happened["cancelled by request"] += not self._is_out_of_time
-                assert self.status in {OrchestrationStatus.RUNNING, OrchestrationStatus.PAUSED}
+                self._ended_by = event.because
+                self.happened["cancelled by request"] += event.because == "request"
+                assert self.status in {*_STARTS, OrchestrationStatus.PAUSED}
+                assert event.because != "plan_incomplete" or not self._is_whole
                 self.status = OrchestrationStatus.CANCELLING
             case OrchestrationPaused():
                 assert self.status is OrchestrationStatus.RUNNING
@@ -133,6 +172,143 @@ class Promises:
                 assert not self.tasks[entry.event.task_id].outcome
             case RetryDue():
                 assert not self.tasks[entry.event.task_id].is_running
+            case ApprovalRequested() | ApprovalGiven() | ApprovalVoided() as event:
+                self._approval(event)
+            case TaskRerouted() | FallbackStarted() | CallerAsked() as event:
+                self._goes_on_otherwise(event)
+            case TaskExpanded() | ChildrenGathered() as event:
+                self._composite(event)
+            case PlanEdited() | PlanExtended() | PlanCompleted() as event:
+                self._plan(event)
+
+    def folded(self) -> None:
+        """Note what an event that changed the graph has changed of keys, now that it is folded in."""
+        for task_id, task in self.tasks.items() if self._edited else ():
+            present = self.store.folded.tasks[task_id]
+            if present.generation != task.generation:
+                assert task_id in self._edited, f"{task_id} got another key by an edit of something else"
+                assert present.generation > task.generation, "a key came back"
+                task.generation, task.agreed = present.generation, ""
+                task.is_asked = False
+        self._edited = set()
+
+    # Ways of doing a task, and who agrees to them
+
+    def _approval(self, event: ApprovalRequested | ApprovalGiven | ApprovalVoided) -> None:
+        task = self.tasks[event.task_id]
+        assert not task.outcome
+        assert not task.is_open
+        assert task.node.approval is not None
+        if isinstance(event, ApprovalVoided):
+            assert task.is_running, "what did not run is not what was agreed to"
+            task.is_running, task.agreed = False, ""
+            return
+        assert not task.is_running
+        assert self._is_whole, "somebody is asked to agree before the plan is whole"
+        if isinstance(event, ApprovalGiven):
+            assert event.by == "person" or task.node.approval == "caller", "a model agreed in a person's name"
+            assert event.digest == self.store.folded.tasks[event.task_id].asked_digest
+            task.agreed = event.digest
+            self.happened["approved or rejected"] += 1
+
+    def _goes_on_otherwise(self, event: TaskRerouted | FallbackStarted | CallerAsked) -> None:
+        task = self.tasks[event.task_id]
+        assert not task.outcome
+        assert not task.is_running
+        assert not task.is_open, "another way begins before anybody knows what became of the one before"
+        if isinstance(event, CallerAsked):
+            task.is_asked = True
+            return
+        task.agreed = ""
+        if isinstance(event, TaskRerouted):
+            assert task.node.idempotent, "what must not be repeated goes on elsewhere"
+        else:
+            task.planned = task.planned or task.node
+            task.node = fallback_nodes(task.node)[0]
+            task.generation += 1
+
+    # Composites
+
+    def _composite(self, event: TaskExpanded | ChildrenGathered) -> None:
+        task = self.tasks[event.task_id]
+        assert not task.outcome
+        task.is_composite = True
+        if isinstance(event, TaskExpanded):
+            assert self.status in {*_STARTS, OrchestrationStatus.PAUSED}
+            assert event.count is None or self.status in _STARTS, (
+                "children come into being while it is paused"
+            )
+            self._check_upstream(event.task_id)
+            for index in range(event.count or 0):
+                name = f"{event.task_id}[{index}]"
+                if name not in self.tasks:
+                    node = replace(task.node, task_id=name, foreach=None, parent=event.task_id)
+                    self.tasks[name] = Task(node)
+            return
+        folded = self.store.folded
+        children = folded.tasks[event.task_id].children
+        assert all(self.tasks[child].outcome for child in children), "gathered before its parts were over"
+        wanted = value_of(gathered(folded, event.task_id, self.store.outputs))
+        assert wanted.ref == event.output, f"the output of {event.task_id} is not what its parts add up to"
+        self._complete(task, event.output)
+
+    # The plan
+
+    def _plan(self, event: PlanEdited | PlanExtended | PlanCompleted) -> None:
+        if isinstance(event, PlanCompleted):
+            assert self.status is OrchestrationStatus.PLANNING
+            self.status, self._is_whole = OrchestrationStatus.RUNNING, True
+            return
+        if isinstance(event, PlanExtended):
+            assert self.status is OrchestrationStatus.PLANNING
+            self._add(event.tasks)
+            return
+        assert self.status in {OrchestrationStatus.RUNNING, OrchestrationStatus.PAUSED}
+        self._next_revision(event.revision)
+        self._skipped = set(event.skipped)
+        folded = self.store.folded.tasks
+        after = {edge.target for task_id in event.removed for edge in folded[task_id].outgoing}
+        targets = {edge.target_task_id for edge in event.linked} | {target for _, target in event.unlinked}
+        for task_id in [*event.removed, *targets]:
+            if task_id in self.tasks:
+                task = self.tasks[task_id]
+                assert not task.attempt, f"the edges of {task_id} changed when it had begun"
+                assert not task.outcome, f"the edges of {task_id} changed when it had ended"
+        for task_id in event.removed:
+            self._settle(task_id, SUPERSEDED)
+        for node in event.changed:
+            task = self.tasks[node.task_id]
+            assert not task.outcome, f"{node.task_id} has ended, and was changed"
+            assert not task.is_running, f"{node.task_id} runs, and was changed"
+            assert not task.is_open, f"{node.task_id} is to be decided about first"
+            is_other = replace(node, priority=(task.planned or task.node).priority) != (
+                task.planned or task.node
+            )
+            if is_other or task.planned is None:
+                task.node, task.planned = node, None
+        self._add(event.added)
+        parents = {node.parent for node in event.added if node.parent is not None}
+        self._edited = {node.task_id for node in (*event.changed, *event.added)} | targets | after | parents
+
+    def _check_graft(self, old: TaskNode, new: tuple[TaskNode, ...]) -> None:
+        """What stands for a task needs the same agreement, and must not be repeated where that one must not."""
+        parents = {node.parent for node in new}
+        for node in new:
+            if node.task_id not in parents:
+                assert node.approval is not None or old.approval is None, (
+                    "an alternative got round an approval"
+                )
+                assert node.approval == "person" or old.approval != "person", "a model may agree to it now"
+                assert not node.idempotent or old.idempotent, "what must not be repeated may be, now"
+
+    def _next_revision(self, revision: int) -> None:
+        assert revision == self._revision + 1, "a revision is left out, or comes twice"
+        self._revision = revision
+
+    def _add(self, nodes: Iterable[TaskNode]) -> None:
+        for node in nodes:
+            assert node.task_id not in self.tasks, f"{node.task_id} is there already"
+            self.tasks[node.task_id] = Task(node)
 
     # Attempts
 
@@ -141,7 +317,14 @@ class Promises:
         name = f"{event.task_id}#{event.attempt}"
         assert not task.outcome, f"{name}: {event.type}, but the task was {task.outcome}"
         if isinstance(event, AttemptStarted):
-            assert self.status is OrchestrationStatus.RUNNING, f"{name} started while {self.status}"
+            assert self.status in _STARTS, f"{name} started while {self.status}"
+            assert not task.is_composite, f"{name}: its parts do its work"
+            assert task.agreed or task.node.approval is None, f"{name} started, and nobody has agreed to it"
+            may_early = task.node.idempotent and task.node.approval is None
+            assert self._is_whole or may_early, f"{name} started before its plan was whole"
+            if task.node.parent is not None:
+                parent = self.store.folded.tasks[task.node.parent]
+                assert parent.status is TaskStatus.EXPANDED, f"{name} started before its parent"
             assert not task.is_running, f"{name} started while another attempt of it runs"
             assert not task.is_open, f"{name} started although nobody has decided about the one before"
             assert event.attempt == task.attempt + 1, f"{name} is not the next attempt"
@@ -163,15 +346,23 @@ class Promises:
 
     def _check_upstream(self, task_id: TaskId) -> None:
         """Everything before a task is over, and what completed is committed."""
+        went_on_without = self._all_went_on_without(task_id)
         for edge in self.store.folded.tasks[task_id].incoming:
             source = self.tasks[edge.source]
             is_settled = source.outcome in {COMPLETED, FAILED, CANCELLED, SKIPPED}
-            assert is_settled or edge.source in self.tasks[task_id].went_on_without, (
+            assert is_settled or edge.source in went_on_without, (
                 f"{task_id} began before {edge.source} settled"
             )
             assert edge.delivers or edge.edge.is_optional, f"{task_id} began over a dead required edge"
             if edge.delivers and source.outcome == COMPLETED:
                 assert self.store.outputs[edge.source].ref == source.output, "its output is not stored"
+
+    def _all_went_on_without(self, task_id: TaskId) -> set[TaskId]:
+        found = set(self.tasks[task_id].went_on_without)
+        while (parent := self.tasks[task_id].node.parent) is not None:
+            task_id = parent
+            found |= self.tasks[task_id].went_on_without
+        return found
 
     def _complete(self, task: Task, output: OutputRef | None) -> None:
         task_id = task.node.task_id
@@ -189,7 +380,8 @@ class Promises:
             assert not task.node.idempotent, f"{event.task_id} could simply run again"
             task.is_running, task.is_open = False, True
             return
-        assert task.is_open, f"{event.task_id} was decided about, but is not open"
+        was_asked, task.is_asked = task.is_asked, False
+        assert task.is_open or was_asked, f"{event.task_id} was decided about, but is not open"
         assert not task.outcome, f"{event.task_id} was decided about, and {task.outcome} already"
         if isinstance(event, VerificationUnclear):
             return
@@ -198,6 +390,7 @@ class Promises:
         self.happened["decided by a person"] += not is_verified
         if event.decision == "retry":
             task.is_open = False
+            task.generation += was_asked
             if is_verified:
                 task.verified_retries += 1
             else:
@@ -239,7 +432,7 @@ class Promises:
                 if keys:
                     value = {key: value.get(key) if isinstance(value, dict) else value for key in keys}
                 inputs[edge.edge.source_task_id] = value
-        return task.node.tool, inputs
+        return task.node.tool, self.store.folded.tasks[task.node.task_id].index, inputs
 
     # Ends
 
@@ -248,14 +441,19 @@ class Promises:
             for task_id in event.task_ids:
                 self._settle(task_id, CANCELLED)
         elif isinstance(event, PlanRevised):
+            self._next_revision(event.revision)
+            self.happened["replaced by a person"] += event.by != "planner"
             self._settle(event.task_id, SUPERSEDED)
             assert not {node.task_id for node in event.tasks} & set(self.tasks)
+            self._check_graft(self.tasks[event.task_id].node, event.tasks)
             before = self.tasks[event.task_id].went_on_without
             self.tasks |= {node.task_id: Task(node, went_on_without=set(before)) for node in event.tasks}
         elif isinstance(event, TaskSkipped):
-            assert self.tasks[event.because].outcome, "skipped for something that is not over"
+            is_wanted = event.because == "" and event.task_id in self._skipped
+            assert is_wanted or self.tasks[event.because].outcome, "skipped for something that is not over"
             self._settle(event.task_id, SKIPPED)
         else:
+            self.happened["approved or rejected"] += event.error.code == "rejected"
             self._settle(event.task_id, FAILED)
 
     def _settle(self, task_id: TaskId, outcome: str) -> None:
@@ -264,7 +462,7 @@ class Promises:
         assert not task.is_running or outcome == CANCELLED, f"{task_id} is {outcome} while it runs"
         if task.is_running and not task.node.idempotent:
             task.is_open = True
-        task.outcome, task.is_running = outcome, False
+        task.outcome, task.is_running, task.is_asked = outcome, False, False
 
     def _reopened(self, event: RetryRequested) -> None:
         for task_id in event.task_ids:
@@ -282,22 +480,30 @@ class Promises:
             if not task.is_open:  # else somebody has to decide first
                 task.reopened += 1
                 task.generation += task.attempt > 0
+                task.agreed = ""
+                if task.planned is not None:
+                    task.node, task.planned = task.planned, None
+            parent = task.node.parent
+            if parent is not None:
+                self._edited.add(parent)  # what is gathered of it lacks this part
         if self.status.is_terminal:
-            self.status = OrchestrationStatus.RUNNING
-            self._is_out_of_time = False
+            self.status = OrchestrationStatus.RUNNING if self._is_whole else OrchestrationStatus.PLANNING
+            self._ended_by = ""
 
     def _finished(self, event: OrchestrationFinished) -> None:
         assert not self.status.is_terminal, "it ended twice"
         outcomes = Counter(task.outcome for task in self.tasks.values())
         assert not outcomes[""], "it ended with unsettled tasks"
         self.status = event.outcome
-        if outcomes[CANCELLED]:
-            assert event.outcome.value == ("failed" if self._is_out_of_time else "cancelled")
+        assert self._is_whole or self._ended_by, "it ended before its plan was whole"
+        if outcomes[CANCELLED] or not self._is_whole:
+            assert event.outcome.value == ("cancelled" if self._ended_by == "request" else "failed")
         elif not outcomes[FAILED]:
             assert event.outcome is OrchestrationStatus.COMPLETED
         elif event.outcome is OrchestrationStatus.COMPLETED:
             for task_id, task in self.tasks.items():
-                assert task.outcome != SKIPPED or not self._is_skipped_over_failures(task_id), (
+                is_borne = task.node.parent is not None and self.tasks[task.node.parent].outcome == FAILED
+                assert task.outcome != SKIPPED or is_borne or not self._is_skipped_over_failures(task_id), (
                     f"{task_id} was skipped over a failure, but the whole counts as completed"
                 )
 

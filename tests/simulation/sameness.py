@@ -6,7 +6,7 @@ from orchestration.engine.state import State
 from orchestration.engine.task_state import TaskState
 from tests.engine_kit import assert_same
 
-_UNCOMPARED = {"newly_ready", "newly_dead", "touched", "held", "_story"}
+_UNCOMPARED = {"newly_ready", "newly_dead", "newly_closed", "touched", "held", "_story"}
 """Attributes of a state that are no part of the fold."""
 
 

@@ -14,14 +14,30 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from orchestration.engine.inputs import CacheAnswer, Cancel, DeadlineReached, Decide, Pause, Resume, Retry
+from orchestration.engine.inputs import (
+    AlternativeFound,
+    Approve,
+    Cancel,
+    DeadlineReached,
+    Decide,
+    EditPlan,
+    Input,
+    Pause,
+    PlanEnded,
+    PlanGrown,
+    Resume,
+    Retry,
+    Routes,
+)
+from orchestration.engine.state import State
 from orchestration.execution.requests import Request
-from orchestration.models import OrchestrationStatus, TaskStatus
-from orchestration.ports import DriverIdentity
+from orchestration.models import Json, OrchestrationStatus, TaskId, TaskStatus
+from orchestration.ports import DriverIdentity, Lease
 from tests.engine_kit import SECOND, START
 from tests.simulation.driver import Process
+from tests.simulation.edits import random_change, random_mistake
 from tests.simulation.ending import check_end
-from tests.simulation.graphs import DECIDED, ID, Value, random_story
+from tests.simulation.graphs import DECIDED, ID, SYSTEM, Value, random_plan, random_story
 from tests.simulation.outside import Outside
 from tests.simulation.promises import Promises
 from tests.simulation.store import Control, Store
@@ -48,7 +64,7 @@ class Schedule:
         self.story = random_story(self.rng)
         self.outside = Outside(self.rng, self)
         self.promises = Promises(list(self.story.dag.nodes.values()), self.outside.has_happened)
-        self.store = self.promises.store = Store(self.story, self.promises.record)
+        self.store = self.promises.store = Store(self.story, self.promises.record, self.promises.folded)
         self.store.begin()
         self.lease_seconds = self.rng.choice([3.0, 9.0, 15.0])
         self.processes: list[Process] = []
@@ -56,6 +72,9 @@ class Schedule:
         self.suspensions = 0
         self.takeovers = 0
         self.stale_starts = 0
+        self.declaration = 0
+        self.crashed_in: Counter[str] = Counter()
+        """What was being committed, or had just been, when processes died."""
         self.steps = 0
         self.retries_left = 2
         self._p_crash = self.rng.choice([0.0, 0.01, 0.05])
@@ -218,6 +237,7 @@ class Schedule:
 
     def _die(self, process: Process, point: Point) -> None:
         self.crashes[point] += 1
+        self.crashed_in.update(process.under_way)
         self.say(f"p{process.number} dies: {point}")
         process.is_dead = True
         process.is_waiting = False
@@ -260,8 +280,50 @@ class Schedule:
             return ""
         return self.rng.choice(["before", "after"])
 
-    def answer_later(self, process: Process, answer: CacheAnswer, value: Value | None) -> None:
+    def answer_later(self, process: Process, answer: Input, value: Value | None) -> None:
         self.later(self.rng.random(), process.hear, answer, value)
+
+    # A plan that is still being made
+
+    def grow_plan(self, process: Process) -> None:
+        """Hand out the next part of the plan, after a while; or its end."""
+        self.later(self.rng.random() * 4, self._hand_out, process, process.lease)
+
+    def _hand_out(self, process: Process, lease: Lease | None) -> None:
+        if process.is_dead or process.lease is not lease:
+            return  # whoever drives now has a planner of its own
+        state = process.state
+        if process.asleep_until is None and state.status is OrchestrationStatus.PLANNING:
+            rest = [part for part in self.story.parts if part.tasks[0].task_id not in state.tasks]
+            is_broken = self.rng.random() < 0.03
+            if not rest or is_broken:
+                process.hear(
+                    PlanEnded(orchestration_id=ID, error="the planner is gone" if is_broken else None)
+                )
+                return
+            names = {node.task_id for node in rest[0].tasks}
+            routes = self.story.routes
+            part = PlanGrown(
+                orchestration_id=ID,
+                tasks=rest[0].tasks,
+                edges=rest[0].edges,
+                routes=Routes(
+                    systems=dict.fromkeys(names, SYSTEM),
+                    others={each: found for each, found in routes.others.items() if each in names},
+                    fallbacks={each: found for each, found in routes.fallbacks.items() if each in names},
+                ),
+                values=self._values(state),
+            )
+            process.hear(part)
+        self.grow_plan(process)
+
+    def _values(self, state: State) -> dict[TaskId, Json]:
+        """Return the stored outputs of what has completed."""
+        return {
+            task_id: self.store.outputs[task_id].json
+            for task_id, task in state.tasks.items()
+            if task.status is TaskStatus.COMPLETED and task_id in self.store.outputs
+        }
 
     # People
 
@@ -283,10 +345,17 @@ class Schedule:
             self.ask(Resume(orchestration_id=ID))
         elif draw < 0.65:
             self.ask(Cancel(orchestration_id=ID))
-        elif draw < 0.8:
-            chosen = tuple(self.rng.sample(tasks, 1)) if self.rng.random() < 0.5 else ()
+        elif draw < 0.72:
+            chosen = tuple(self.rng.sample(tasks, min(1, len(tasks)))) if self.rng.random() < 0.5 else ()
             self.ask(Retry(orchestration_id=ID, task_ids=chosen))
-        else:
+        elif draw < 0.90:
+            self._edit()
+        elif draw < 0.92:
+            self.declaration += 1
+            self.say("the system's declaration changes")
+        elif tasks and draw < 0.95:
+            self._answer_approval(self.rng.choice(tasks))
+        elif tasks:
             self._decide_about(self.rng.choice(tasks))
         self.every(self.rng.random() * 2 * self._person_seconds, self._be_asked)
 
@@ -300,6 +369,52 @@ class Schedule:
                 decision=decision,  # type: ignore[arg-type]  # one of the three
                 output=DECIDED.ref if is_done else None,
                 value=DECIDED.json if is_done else None,
+            )
+        )
+
+    def _answer_approval(self, task_id: TaskId) -> None:
+        task = self.store.folded.tasks[task_id]
+        self.ask(
+            Approve(
+                orchestration_id=ID,
+                task_id=task_id,
+                is_approved=self.rng.random() < 0.85,
+                digest=self.rng.choice([None, task.asked_digest, "something else"]),
+                by=self.rng.choice(["person", "person", "caller"]),
+            )
+        )
+
+    def _edit(self) -> None:
+        """Change the plan as it is, mostly in a way that is valid now."""
+        state = self.store.folded
+        is_wrong = self.rng.random() < 0.15
+        change = random_mistake(self.rng, state) if is_wrong else random_change(self.rng, state, SYSTEM)
+        if change is not None:
+            self.ask(
+                EditPlan(
+                    orchestration_id=ID,
+                    expected_revision=state.revision - (self.rng.random() < 0.05),
+                    change=change,
+                    values=self._values(state),
+                    by="caller",
+                )
+            )
+
+    def _answer_question(self, task_id: TaskId) -> None:
+        """Say how to go on with a task nobody has an alternative for."""
+        if self.rng.random() < 0.5:
+            self._decide_about(task_id)
+            return
+        dag = random_plan(self.rng)
+        self.ask(
+            AlternativeFound(
+                orchestration_id=ID,
+                task_id=task_id,
+                dag=dag,
+                routes=Routes(systems=dict.fromkeys(dag.nodes, SYSTEM)),
+                delivers="p",
+                by="caller",
+                expected_revision=self.store.folded.revision,
             )
         )
 
@@ -344,9 +459,19 @@ class Schedule:
                 for task_id, task in state.tasks.items()
                 if task.status is TaskStatus.UNKNOWN and (task.node.verify is None or task.is_unclear)
             ]
+            awaited = [
+                task_id
+                for task_id, task in state.tasks.items()
+                if task.status is TaskStatus.AWAITING_APPROVAL
+            ]
+            asked = [task_id for task_id, task in state.tasks.items() if task.is_asked]
             if unknown:
                 self._decide_about(self.rng.choice(unknown))
-        self.every(10.0 + self.rng.random() * 20, self._help)
+            if awaited:
+                self._answer_approval(self.rng.choice(awaited))
+            if asked:
+                self._answer_question(self.rng.choice(asked))
+        self.every(5.0 + self.rng.random() * 15, self._help)
 
     def _asks_for_more(self) -> bool:
         """Ask for a retry of what has failed, at times."""

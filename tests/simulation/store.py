@@ -67,9 +67,12 @@ class Store:
     Args:
         story: What the orchestration begins with.
         on_event: Told of every entry, with the token it was stored under, before it is folded in.
+        on_folded: Told when it has been.
     """
 
-    def __init__(self, story: Story, on_event: Callable[[Recorded, int], None]) -> None:
+    def __init__(
+        self, story: Story, on_event: Callable[[Recorded, int], None], on_folded: Callable[[], None]
+    ) -> None:
         self.journal: list[Recorded] = []
         self.folded = State(ID, story.dag)
         self.token = 1
@@ -81,6 +84,7 @@ class Store:
         """Appends that were refused because their token was old."""
         self._drivers: dict[str, DriverView] = {}
         self._on_event = on_event
+        self._on_folded = on_folded
         self._first = story.first
 
     def begin(self) -> None:
@@ -136,8 +140,10 @@ class Store:
             self._on_event(entry, self.token)
             self.journal.append(entry)
             self.folded.evolve(entry)
+            self._on_folded()
         self.folded.newly_ready.clear()
         self.folded.newly_dead.clear()
+        self.folded.newly_closed.clear()
         self.folded.touched.clear()
 
     # The rest

@@ -29,6 +29,22 @@ def test_whatever_dies_or_stands_still_nothing_is_lost_or_repeated(
     assert tally.stale_starts > 0
     assert tally.happened["decided by a person"] > 100
     assert tally.happened["task_decided"] > tally.happened["decided by a person"], "`verify` decided, too"
+    for rare in (
+        "approval_voided",
+        "task_rerouted",
+        "fallback_started",
+        "caller_asked",
+        "replaced by a person",
+    ):
+        assert tally.happened[rare] > 5, rare
+
+
+def test_a_process_may_die_while_a_plan_is_made_spliced_or_edited() -> None:
+    """Before the revision is stored, after it, and before what depends on it starts: the promises hold."""
+    tally = run_many(50_000, 1_200)
+
+    for kind in ("plan_extended", "plan_revised", "plan_edited", "plan_completed", "task_expanded"):
+        assert tally.crashed_in[kind] > 3, kind
 
 
 @pytest.mark.slow

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from orchestration.engine import control
+from orchestration.engine import control, core, splice
 from orchestration.engine.core import EngineCore
 from orchestration.engine.engine import Engine
-from orchestration.engine.events import AttemptInterrupted, RetryRequested
+from orchestration.engine.events import (
+    AttemptInterrupted,
+    FallbackStarted,
+    OrchestrationSubmitted,
+    PlanEdited,
+    RetryRequested,
+)
+from orchestration.engine.inputs import Approve, EditPlan
 from orchestration.engine.outcomes import AttemptOutcomes
 from orchestration.engine.ready_queue import StrictQueue
 from orchestration.engine.state import State
 from orchestration.engine.task_state import TaskState
-from orchestration.models import ErrorRecord, TaskId, TaskStatus
+from orchestration.models import ErrorRecord, TaskId, TaskNode, TaskStatus
 from orchestration.ports import Lease
 from tests.simulation import driver
 from tests.simulation.crash_schedules import ScheduleFailedError, run_many
@@ -102,6 +110,125 @@ def never_stops_what_is_silent(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AttemptOutcomes, "_abandon", lambda engine, state, task: None)
 
 
+def keeps_an_agreement_to_something_else(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(State, "_forget_approval", lambda state, task: None)
+
+
+def asks_nobody_to_agree(patch: pytest.MonkeyPatch) -> None:
+    def needs_more(state: State, task: TaskState) -> bool:
+        return task.is_composite or task.node.cache is not None or not core.may_go_on(state, task)
+
+    patch.setattr(core, "needs_more", needs_more)
+    patch.setattr(control, "needs_more", needs_more)
+
+
+def lets_a_model_agree_in_a_persons_name(patch: pytest.MonkeyPatch) -> None:
+    real = control.Control._approve
+
+    def approve(engine: Engine, item: Approve) -> None:
+        real(engine, replace(item, by="somebody"))
+
+    patch.setattr(control.Control, "_approve", approve)
+
+
+def starts_anything_before_the_plan_is_whole(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(core, "may_go_on", lambda state, task: True)
+
+
+def takes_half_a_plan_for_the_whole_when_retried(patch: pytest.MonkeyPatch) -> None:
+    real = State._reopen
+
+    def reopen(state: State, event: RetryRequested, now: int) -> None:
+        state.is_whole = True
+        real(state, event, now)
+
+    patch.setattr(State, "_reopen", reopen)
+
+
+def begins_parts_before_their_parent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(State, "_may_begin", lambda state, task: not task.undecided and not task.dead)
+    real = State._begin
+
+    def begin(state: State, event: OrchestrationSubmitted, now: int) -> None:
+        real(state, event, now)
+        for task in state.tasks.values():
+            state._begin_if_possible(task)
+
+    patch.setattr(State, "_begin", begin)
+
+
+def forgets_that_a_part_begins_anew(patch: pytest.MonkeyPatch) -> None:
+    real = State._begin_anew
+
+    def begin_anew(state: State, task: TaskState) -> None:
+        real(state, task)
+        if task.node.parent is not None:
+            state.tasks[task.node.parent].open_children -= 1
+
+    patch.setattr(State, "_begin_anew", begin_anew)
+
+
+def keeps_the_idempotency_key_in_a_fallback(patch: pytest.MonkeyPatch) -> None:
+    real = State._fall_back
+
+    def fall_back(state: State, event: FallbackStarted) -> None:
+        before = state.tasks[event.task_id].generation
+        real(state, event)
+        state.tasks[event.task_id].generation = before
+
+    patch.setattr(State, "_fall_back", fall_back)
+
+
+def repeats_elsewhere_what_must_not_be_repeated(patch: pytest.MonkeyPatch) -> None:
+    real = AttemptOutcomes._attempt_failed
+
+    def failed(engine: Engine, state: State, task: TaskState, error: ErrorRecord, jitter: float) -> None:
+        node = task.node
+        if task.others and not error.effect_open:
+            task.node = replace(node, idempotent=True, verify=None)
+        real(engine, state, task, error, jitter)
+        if task.node.task_id == node.task_id and not task.fallbacks:
+            task.node = node
+
+    patch.setattr(AttemptOutcomes, "_attempt_failed", failed)
+
+
+def lets_an_alternative_get_round_an_approval(patch: pytest.MonkeyPatch) -> None:
+    real = splice._renamed
+
+    def renamed(node: TaskNode, names: dict[str, str], failed: TaskNode, *, is_parent: bool) -> TaskNode:
+        return real(node, names, replace(failed, approval=None), is_parent=is_parent)
+
+    patch.setattr(splice, "_renamed", renamed)
+
+
+def takes_a_change_made_for_an_old_revision(patch: pytest.MonkeyPatch) -> None:
+    real = control.Control._edit
+
+    def edit(engine: Engine, item: EditPlan) -> None:
+        real(engine, replace(item, expected_revision=engine._state(item.orchestration_id).revision))
+
+    patch.setattr(control.Control, "_edit", edit)
+
+
+def counts_a_revision_twice(patch: pytest.MonkeyPatch) -> None:
+    real = State._edit
+
+    def edit(state: State, event: PlanEdited) -> None:
+        real(state, event)
+        state.revision -= 1
+
+    patch.setattr(State, "_edit", edit)
+
+
+def forgets_what_was_removed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(State, "_remove", lambda state, task, note: None)
+
+
+def changes_what_runs(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(control, "first_refusal", lambda state, change: None)
+
+
 @pytest.mark.parametrize(
     "mistake",
     [
@@ -115,6 +242,20 @@ def never_stops_what_is_silent(patch: pytest.MonkeyPatch) -> None:
         forgets_what_it_wanted_to_ask,
         never_goes_back_in_the_strict_order,
         never_stops_what_is_silent,
+        keeps_an_agreement_to_something_else,
+        asks_nobody_to_agree,
+        lets_a_model_agree_in_a_persons_name,
+        starts_anything_before_the_plan_is_whole,
+        takes_half_a_plan_for_the_whole_when_retried,
+        begins_parts_before_their_parent,
+        forgets_that_a_part_begins_anew,
+        keeps_the_idempotency_key_in_a_fallback,
+        repeats_elsewhere_what_must_not_be_repeated,
+        lets_an_alternative_get_round_an_approval,
+        takes_a_change_made_for_an_old_revision,
+        counts_a_revision_twice,
+        forgets_what_was_removed,
+        changes_what_runs,
     ],
     ids=lambda mistake: mistake.__name__.replace("_", " "),
 )

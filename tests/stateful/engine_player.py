@@ -5,6 +5,8 @@ The rules stand in `test_engine_machine.py`; here is what they are made with.
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -14,7 +16,11 @@ from orchestration.engine.effects import (
     AbandonAttempt,
     AnnounceFinished,
     AskVerification,
+    ContinuePlan,
+    DescribeApproval,
     Effect,
+    FindItems,
+    GatherOutputs,
     LookUpResult,
     RequestAlternative,
     StartAttempt,
@@ -22,32 +28,47 @@ from orchestration.engine.effects import (
 )
 from orchestration.engine.engine import Engine
 from orchestration.engine.events import (
+    ApprovalGiven,
+    ApprovalRequested,
+    ApprovalVoided,
     AttemptFailed,
     AttemptInterrupted,
     AttemptLeftOpen,
     AttemptStarted,
     AttemptSucceeded,
+    CallerAsked,
+    CancelRequested,
+    ChildrenGathered,
+    FallbackStarted,
     OrchestrationFinished,
+    PlanCompleted,
+    PlanEdited,
     PlanRevised,
     Recorded,
     ResultReused,
     RetryRequested,
     TaskDecided,
     TaskFailed,
+    TaskRerouted,
     TasksCancelled,
 )
 from orchestration.engine.inputs import (
+    AlternativeFound,
+    Approve,
     Cancel,
     Decide,
+    EditPlan,
     Input,
     Interrupt,
     Pause,
+    PlanEnded,
+    PlanGrown,
     Resume,
     Retry,
     TakeOver,
 )
 from orchestration.engine.state import State
-from orchestration.errors import NotPossibleError
+from orchestration.errors import StateError
 from orchestration.models import (
     SETTLED,
     OrchestrationStatus,
@@ -58,7 +79,13 @@ from tests.engine_kit import SECOND, new_engine
 from tests.simulation.sameness import fields_of
 from tests.stateful.engine_world import DEFAULTS, LIMITS, Driven
 
-GOING_ON = {OrchestrationStatus.RUNNING, OrchestrationStatus.PAUSED}
+GOING_ON = {OrchestrationStatus.RUNNING, OrchestrationStatus.PAUSED, OrchestrationStatus.PLANNING}
+STARTING = {OrchestrationStatus.RUNNING, OrchestrationStatus.PLANNING}
+"""Statuses in which tasks start, and questions are asked."""
+_REQUESTS = (
+    Pause | Resume | Cancel | Retry | Decide | Interrupt | Approve | EditPlan | AlternativeFound
+    | PlanGrown | PlanEnded
+)  # fmt: skip
 
 
 class EnginePlayer(RuleBasedStateMachine):
@@ -68,6 +95,7 @@ class EnginePlayer(RuleBasedStateMachine):
     slots: int
     all: dict[str, Driven]
     engine: Engine
+    may_ask_twice: frozenset[TaskId] = frozenset()
 
     def restart(self) -> None:
         """Begin with a new engine and whatever the journals say; nothing is taken over yet."""
@@ -84,11 +112,11 @@ class EnginePlayer(RuleBasedStateMachine):
         """Hand the engine an input and carry out its effects; False when it was refused, and changed nothing."""
         self.now_us += 1
         name = getattr(item, "orchestration_id", None)
-        is_request = isinstance(item, Pause | Resume | Cancel | Retry | Decide | Interrupt)
+        is_request = isinstance(item, _REQUESTS)
         before = fields_of(self.all[name].state) if is_request and name is not None else None
         try:
             decision = self.engine.handle(item, self.now_us)
-        except NotPossibleError:
+        except StateError:
             assert is_request, "only a request is refused"
             assert name is None or fields_of(self.all[name].state) == before, (
                 "a refused request changed something"
@@ -115,7 +143,10 @@ class EnginePlayer(RuleBasedStateMachine):
                 driven.unended.discard(event.task_id)
                 driven.open.add(event.task_id)
             case TaskDecided() as event:
-                assert event.task_id in driven.open, "decided about what is not open"
+                is_asked = event.task_id in driven.asks
+                assert is_asked or event.task_id in driven.open, "decided about what is not open"
+                driven.generations[event.task_id] += is_asked and event.decision == "retry"
+                driven.asks.discard(event.task_id)
                 driven.open.discard(event.task_id)
             case ResultReused() as event:
                 node = driven.state.tasks[event.task_id].node
@@ -128,12 +159,47 @@ class EnginePlayer(RuleBasedStateMachine):
                 self.write_down(driven, event.task_ids, "cancelled")
             case TaskFailed() as event:
                 self.write_down(driven, (event.task_id,), "failed")
+            case OrchestrationFinished():
+                self.check_outcomes(driven)
+            case _:
+                self.note_of_plan(driven, entry)
+
+    def note_of_plan(self, driven: Driven, entry: Recorded) -> None:
+        """The same for what changes the plan, a way of doing a task, or who agrees to it."""
+        match entry.event:
+            case TaskRerouted() | FallbackStarted() | ApprovalVoided() as event:
+                driven.agreed.pop(event.task_id, None)
+                if isinstance(event, FallbackStarted):
+                    driven.generations[event.task_id] += 1
+                elif isinstance(event, ApprovalVoided):
+                    driven.unended.discard(event.task_id)
+                else:
+                    assert driven.state.tasks[event.task_id].node.idempotent
+            case ApprovalRequested() as event:
+                assert driven.state.tasks[event.task_id].node.approval is not None
+            case ApprovalGiven() as event:
+                approval = driven.state.tasks[event.task_id].node.approval
+                assert event.by == "person" or approval == "caller", "a model agreed in a person's name"
+                driven.agreed[event.task_id] = event.digest
+            case CallerAsked() as event:
+                driven.asks.add(event.task_id)
+            case ChildrenGathered() as event:
+                children = driven.state.tasks[event.task_id].children
+                assert all(driven.state.tasks[child].is_settled for child in children)
+            case PlanEdited() as event:
+                driven.edit(event)
+            case PlanCompleted():
+                driven.is_whole = True
+            case CancelRequested():
+                driven.is_grown = False
             case PlanRevised() as event:
+                assert event.revision == driven.revision + 1, "a revision is left out, or comes twice"
+                driven.revision = event.revision
+                driven.gone.add(event.task_id)
+                driven.asks.discard(event.task_id)
                 driven.went_on_without |= {
                     node.task_id: set(driven.went_on_without[event.task_id]) for node in event.tasks
                 }
-            case OrchestrationFinished():
-                self.check_outcomes(driven)
             case _:
                 pass
 
@@ -167,8 +233,25 @@ class EnginePlayer(RuleBasedStateMachine):
             case AskVerification():
                 assert driven.verifications.get(effect.task_id) != effect.attempt, "asked twice"
                 driven.verifications[effect.task_id] = effect.attempt
+            case ContinuePlan():
+                assert not driven.is_grown, "asked twice"
+                driven.is_grown = True
             case LookUpResult():
-                driven.lookups.add(effect.task_id)
+                self.ask(driven.lookups, effect, effect.generation)
+            case DescribeApproval():
+                digest = driven.digest(driven.state.tasks[effect.task_id])
+                asked = {task_id: generation for task_id, (generation, _) in driven.descriptions.items()}
+                self.ask(asked, effect, effect.generation)
+                driven.descriptions[effect.task_id] = effect.generation, digest
+            case FindItems():
+                self.ask(driven.lists, effect, effect.generation)
+            case GatherOutputs():
+                self.ask(driven.gathers, effect, effect.generation)
+
+    def ask(self, asked: dict[TaskId, int], effect: Any, generation: int) -> None:
+        """Note a question about a task as it is in this generation; each is asked once."""
+        assert asked.get(effect.task_id) != generation or effect.task_id in self.may_ask_twice, "asked twice"
+        asked[effect.task_id] = generation
 
     def check_start(self, driven: Driven, event: AttemptStarted) -> None:
         """Nothing runs before what it needs, nothing that is open or settled runs, and numbers only grow."""
@@ -178,15 +261,24 @@ class EnginePlayer(RuleBasedStateMachine):
         driven.past.append((event.task_id, event.attempt))
         assert event.task_id not in driven.unended, "two attempts at once"
         driven.unended.add(event.task_id)
+        went_on_without = driven.all_went_on_without(event.task_id)
         for edge in task.incoming:
             is_settled = driven.state.tasks[edge.source].status in SETTLED
-            assert is_settled or edge.source in driven.went_on_without[event.task_id], (
-                "started before its upstream settled"
-            )
+            assert is_settled or edge.source in went_on_without, "started before its upstream settled"
             assert edge.delivers or edge.edge.is_optional, "started over a dead required edge"
         assert event.task_id not in driven.outcomes, "a settled task ran again"
         assert event.task_id not in driven.open, "ran again before anybody decided"
         assert not driven.is_dormant, "started, but not taken over"
+        assert event.task_id not in driven.gone, "what was replaced or removed starts"
+        assert not task.is_composite, "a composite makes no attempts"
+        if task.node.approval is not None:
+            assert driven.agreed.get(event.task_id) == driven.digest(task), "nobody agreed to what runs"
+        if not driven.is_whole:
+            assert task.node.idempotent, "what must not be repeated runs before its plan is whole"
+            assert task.node.approval is None, "what somebody must agree to runs before its plan is whole"
+        if task.node.parent is not None:
+            parent = driven.state.tasks[task.node.parent]
+            assert parent.status is TaskStatus.EXPANDED, "a part runs before its parent has begun"
 
     def check_stop(self, driven: Driven, effect: StopAttempt) -> None:
         """Nobody is stopped before the time is up."""
@@ -219,17 +311,33 @@ class EnginePlayer(RuleBasedStateMachine):
     def running(self) -> list[tuple[Driven, TaskId]]:
         return [(driven, task_id) for driven in self.all.values() for task_id in driven.live]
 
+    def asked(self, name: str) -> list[tuple[Driven, TaskId]]:
+        """Return the tasks that questions of one kind are open about."""
+        return [
+            (driven, task_id) for driven in self.all.values() for task_id in sorted(getattr(driven, name))
+        ]
+
     @property
     def questions(self) -> list[tuple[Driven, TaskId]]:
-        return [(driven, task_id) for driven in self.all.values() for task_id in sorted(driven.questions)]
+        return self.asked("questions")
 
     @property
     def verifications(self) -> list[tuple[Driven, TaskId]]:
-        return [(driven, task_id) for driven in self.all.values() for task_id in driven.verifications]
+        return self.asked("verifications")
 
     @property
     def lookups(self) -> list[tuple[Driven, TaskId]]:
-        return [(driven, task_id) for driven in self.all.values() for task_id in sorted(driven.lookups)]
+        return self.asked("lookups")
+
+    @property
+    def awaiting(self) -> list[tuple[Driven, TaskId]]:
+        """Return the tasks somebody must agree to."""
+        return [
+            (driven, task_id)
+            for driven in self.all.values()
+            for task_id, task in driven.state.tasks.items()
+            if task.status is TaskStatus.AWAITING_APPROVAL
+        ]
 
     @property
     def dormant(self) -> list[Driven]:
@@ -243,7 +351,7 @@ class EnginePlayer(RuleBasedStateMachine):
         for task_id, outcome in driven.outcomes.items():
             assert tasks[task_id].status.value == outcome
         for task_id, task in tasks.items():
-            assert task.generation == driven.generations[task_id]
+            assert task.is_composite or task.generation == driven.generations[task_id]
             assert task.status is not TaskStatus.UNKNOWN or task_id in driven.open
             may_be_open = task.status in {TaskStatus.UNKNOWN, TaskStatus.CANCELLED}
             assert may_be_open or task_id not in driven.open, "went on before anybody decided"
@@ -252,14 +360,23 @@ class EnginePlayer(RuleBasedStateMachine):
 
     def check_questions(self, driven: Driven, state: State) -> None:
         """What somebody must be asked was asked; the time limit of the whole is watched."""
-        if state.status is OrchestrationStatus.RUNNING:
-            for task_id, task in state.tasks.items():
-                if task.status is TaskStatus.UNKNOWN and task.node.verify is not None and not task.is_unclear:
-                    assert driven.verifications.get(task_id) == task.attempt, "its `verify` was not asked"
-                if task.status is TaskStatus.REPLANNING:
-                    assert task_id in driven.questions, "no alternative was asked for"
-                if task.status is TaskStatus.READY and task_id in state.held:
-                    assert task_id in driven.lookups, "the cache was not asked"
+        assert (state.status is OrchestrationStatus.PLANNING) <= driven.is_grown, (
+            "the rest of the plan is not made"
+        )
+        for task_id, task in state.tasks.items() if state.status in STARTING else ():
+            if task.status is TaskStatus.UNKNOWN and task.node.verify is not None and not task.is_unclear:
+                assert driven.verifications.get(task_id) == task.attempt, "its `verify` was not asked"
+            if task.status is TaskStatus.REPLANNING:
+                assert (task_id in driven.asks) == task.is_asked
+                assert task.is_asked or task_id in driven.questions, "no alternative was asked for"
+            if task.status is TaskStatus.READY and task_id in state.held:
+                described = driven.descriptions.get(task_id, (0, ""))[0]
+                is_asked = task.generation in {
+                    driven.lookups.get(task_id), driven.lists.get(task_id), described
+                }  # fmt: skip
+                assert is_asked or not driven.is_whole, "what it waits for was not asked"
+            if task.status is TaskStatus.EXPANDED and not task.open_children:
+                assert driven.gathers.get(task_id) == task.generation, "its outputs are not gathered"
         if state.deadline_us is not None and state.status in GOING_ON:
             due_us = self.engine.next_deadline_us()
             assert due_us is not None
@@ -268,8 +385,21 @@ class EnginePlayer(RuleBasedStateMachine):
     def can_go_on(self, driven: Driven) -> bool:
         """Whether something is under way, or somebody is to act: nothing hangs."""
         state = driven.state
-        if state.status is OrchestrationStatus.PAUSED or driven.live or driven.questions or driven.lookups:
+        if state.status in {OrchestrationStatus.PAUSED, OrchestrationStatus.PLANNING} or driven.live:
             return True
-        waiting = state.counts.get(TaskStatus.RETRYING, 0) + state.counts.get(TaskStatus.UNKNOWN, 0)
+        asked = (
+            driven.questions,
+            driven.lookups,
+            driven.descriptions,
+            driven.lists,
+            driven.gathers,
+            driven.asks,
+        )
+        if any(asked):
+            return True
+        waiting = sum(
+            state.counts.get(status, 0)
+            for status in (TaskStatus.RETRYING, TaskStatus.UNKNOWN, TaskStatus.AWAITING_APPROVAL)
+        )
         is_full = not self.engine.scheduler.slots.is_free
         return bool(waiting or (is_full and state.counts.get(TaskStatus.READY, 0)))

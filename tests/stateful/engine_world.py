@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import combinations
 
 from hypothesis import strategies as st
 
 from orchestration.dag import TaskDAG
 from orchestration.engine.engine import Engine, EngineOptions
-from orchestration.engine.events import RetryRequested
-from orchestration.engine.inputs import Reusable, ReuseResults, TaskDefaults
+from orchestration.engine.events import PlanEdited, RetryRequested
+from orchestration.engine.inputs import Reusable, ReuseResults, Routes, TaskDefaults
 from orchestration.engine.state import State, replay
+from orchestration.engine.task_state import TaskState
 from orchestration.models import (
+    Approver,
     CachePolicy,
+    Fallback,
     Json,
     OrchestrationMode,
     TaskEdge,
@@ -34,8 +38,31 @@ NAMES = "abcdefgh"
 MODES = [OrchestrationMode.ADAPTIVE, *OrchestrationMode]
 """ADAPTIVE has most that can go wrong."""
 BEGUN = frozenset(
-    {TaskStatus.READY, TaskStatus.RUNNING, TaskStatus.RETRYING, TaskStatus.UNKNOWN, TaskStatus.REPLANNING}
+    {
+        TaskStatus.READY,
+        TaskStatus.AWAITING_APPROVAL,
+        TaskStatus.EXPANDED,
+        TaskStatus.RUNNING,
+        TaskStatus.RETRYING,
+        TaskStatus.UNKNOWN,
+        TaskStatus.REPLANNING,
+    }
 )
+Batch = tuple[tuple[TaskNode, ...], tuple[TaskEdge, ...]]
+"""Part of a plan: tasks, and the edges that lead to them."""
+
+
+@st.composite
+def fallbacks(draw: st.DrawFn, *, idempotent: bool) -> Fallback | None:
+    """Return no fallback, mostly; or one, or one inside another."""
+    inner = Fallback(tool="third") if draw(st.booleans()) else None
+    one = Fallback(
+        tool="second",
+        max_retries=draw(st.sampled_from([0, 1])),
+        idempotent=idempotent and draw(st.sampled_from([True, True, False])),
+        fallback=inner,
+    )
+    return draw(st.sampled_from([None, None, one]))
 
 
 @st.composite
@@ -43,6 +70,8 @@ def nodes(draw: st.DrawFn, name: TaskId) -> TaskNode:
     """Return a task; one that must not be repeated may say how to ask about it, any other may be cached."""
     is_idempotent = draw(st.sampled_from([True, True, False]))
     is_asked, is_cached = draw(st.booleans()), draw(st.sampled_from([False, False, True]))
+    approval: Approver | None = draw(st.sampled_from([None, None, None, "person", "caller"]))
+    items: list[Json] | None = ["some list"] if draw(st.integers(0, 3)) == 3 else None
     return TaskNode(
         name,
         priority=draw(st.sampled_from(TaskPriority)),
@@ -52,15 +81,33 @@ def nodes(draw: st.DrawFn, name: TaskId) -> TaskNode:
         heartbeat_timeout_seconds=draw(st.sampled_from([None, None, 4.0])),
         idempotent=is_idempotent,
         verify=Verification(tool="ask") if is_asked and not is_idempotent else None,
-        cache=CachePolicy(ttl_seconds=60.0) if is_cached and is_idempotent else None,
+        cache=CachePolicy(ttl_seconds=60.0) if is_cached and is_idempotent and approval is None else None,
+        fallback=draw(fallbacks(idempotent=is_idempotent)),
+        approval=approval,
+        foreach=items,
         tool=draw(st.sampled_from([None, "x", "y"])),
     )
 
 
 @st.composite
+def parents(draw: st.DrawFn, names: str) -> dict[TaskId, TaskId]:
+    """Return which tasks are parts of which; parents come before their parts, and may lie inside each other."""
+    found: dict[TaskId, TaskId] = {}
+    if not draw(st.sampled_from([False, True])):
+        return found
+    chosen = draw(st.sets(st.sampled_from(names), max_size=2))
+    for name in names:
+        before = sorted(each for each in chosen if each < name)
+        if before and draw(st.sampled_from([True, True, False])):
+            found[name] = draw(st.sampled_from(before))
+    return found
+
+
+@st.composite
 def dags(draw: st.DrawFn) -> TaskDAG:
-    """Return a DAG of up to eight tasks with every kind of edge."""
+    """Return a DAG of up to eight tasks with every kind of edge; some may be parts of others, some lists."""
     names = NAMES[: draw(st.integers(1, len(NAMES)))]
+    inside = draw(parents(names))
     edges = [
         TaskEdge(
             source,
@@ -70,9 +117,34 @@ def dags(draw: st.DrawFn) -> TaskDAG:
             condition=draw(st.sampled_from(CONDITIONS)),
         )
         for source, target in combinations(names, 2)
-        if draw(st.integers(0, 2)) == 0
+        if inside.get(source) == inside.get(target) and draw(st.integers(0, 2)) == 0
     ]
-    return graph([draw(nodes(name)) for name in names], *edges)
+    made = [
+        TaskNode(name, parent=inside.get(name))
+        if name in inside.values()
+        else replace(draw(nodes(name)), parent=inside.get(name))
+        for name in names
+    ]
+    return graph(made, *edges)
+
+
+def batches(dag: TaskDAG) -> list[Batch]:
+    """Return a DAG part by part, as a planner hands it out: what lies inside a task comes with it."""
+    found = []
+    for name, node in dag.nodes.items():
+        if node.parent is None:
+            whole = {each for each in dag.nodes if name in _line(dag, each)}
+            tasks = tuple(each for each_id, each in dag.nodes.items() if each_id in whole)
+            found.append((tasks, tuple(edge for edge in dag.edges if edge.target_task_id in whole)))
+    return found
+
+
+def _line(dag: TaskDAG, name: TaskId) -> list[TaskId]:
+    """Return a task and everything it lies in."""
+    found = [name]
+    while (parent := dag.nodes[found[-1]].parent) is not None:
+        found.append(parent)
+    return found
 
 
 @st.composite
@@ -104,6 +176,9 @@ def beginnings(draw: st.DrawFn) -> Beginning:
         dag,
         draw(st.sampled_from(MODES)),
         can_replan=draw(st.sampled_from([True, True, False])),
+        asks_caller=draw(st.booleans()),
+        is_planning=draw(st.sampled_from([False, False, True])),
+        others=draw(st.sets(st.sampled_from(list(dag.nodes)))),
         timeout_seconds=draw(st.sampled_from([None, None, 100.0])),
         reused=draw(st.sets(st.sampled_from(list(dag.nodes)))),
     )
@@ -118,19 +193,28 @@ class Beginning:
         mode: OrchestrationMode,
         *,
         can_replan: bool,
+        asks_caller: bool,
+        is_planning: bool,
+        others: set[TaskId],
         timeout_seconds: float | None,
         reused: set[TaskId],
     ) -> None:
         self.dag = dag
         self.mode = mode
         self.can_replan = can_replan
+        self.asks_caller = asks_caller
+        self.is_planning = is_planning
+        """Whether the tasks come part by part, when it has begun."""
+        self.others = others
+        """Tasks that another system can do, too."""
         self.timeout_seconds = timeout_seconds
         self.reused = reused
         """Tasks an earlier orchestration has results of, where it has those of all their upstreams."""
 
     def __repr__(self) -> str:
         return (
-            f"Beginning({self.mode}, can_replan={self.can_replan}, timeout_seconds={self.timeout_seconds}, "
+            f"Beginning({self.mode}, can_replan={self.can_replan}, asks_caller={self.asks_caller}, "
+            f"is_planning={self.is_planning}, timeout_seconds={self.timeout_seconds}, others={sorted(self.others)}, "
             f"reused={sorted(self.reused)}, tasks={list(self.dag.nodes.values())}, edges={self.dag.edges})"
         )
 
@@ -140,19 +224,35 @@ class Driven:
 
     def __init__(self, name: str, beginning: Beginning) -> None:
         self.name = name
-        self.dag = beginning.dag
+        self.dag = graph("") if beginning.is_planning else beginning.dag
+        self.rest = batches(beginning.dag) if beginning.is_planning else []
+        """What the planner has not handed out yet."""
+        self.routes = Routes(
+            others=dict.fromkeys(beginning.others, ("second",)),
+            fallbacks={
+                task_id: ("spare", "last")
+                for task_id, node in beginning.dag.nodes.items()
+                if node.fallback is not None
+            },
+        )
         self.journal = [
             submitted(
-                beginning.dag,
+                self.dag,
                 name,
                 mode=beginning.mode,
                 can_replan=beginning.can_replan,
+                asks_caller=beginning.asks_caller,
+                is_planning=beginning.is_planning,
                 defaults=DEFAULTS,
                 context={"env": "x"},
+                routes=Routes() if beginning.is_planning else self.routes,
                 timeout_seconds=beginning.timeout_seconds,
             )
         ]
-        self._reuse(beginning.reused)
+        self.is_whole = not beginning.is_planning
+        self.values: dict[TaskId, Json] = {}
+        """Outputs, as they are stored."""
+        self._reuse(set() if beginning.is_planning else beginning.reused)
         self.state: State = replay(name, self.dag, self.journal)
         self.is_dormant = True
         """Adopted, and not taken over yet."""
@@ -167,8 +267,23 @@ class Driven:
         """Tasks an alternative is wanted for."""
         self.verifications: dict[TaskId, int] = {}
         """Attempts somebody wants to know the end of."""
-        self.lookups: set[TaskId] = set()
-        """Tasks somebody looks into the cache for."""
+        self.lookups: dict[TaskId, int] = {}
+        """Tasks somebody looks into the cache for, by generation."""
+        self.descriptions: dict[TaskId, tuple[int, str]] = {}
+        """Tasks somebody describes for approval: the generation, and the digest of what they look at."""
+        self.lists: dict[TaskId, int] = {}
+        """Lists somebody counts, by generation."""
+        self.gathers: dict[TaskId, int] = {}
+        """Tasks whose parts' outputs somebody gathers, by generation."""
+        self.is_grown = False
+        """Whether somebody makes the rest of the plan."""
+        self.asks: set[TaskId] = set()
+        """Tasks whoever submitted it is asked about."""
+        self.agreed: dict[TaskId, str] = {}
+        """Digests of what somebody agreed to."""
+        self.revision = 1
+        self.gone: set[TaskId] = set()
+        """Tasks that were replaced or removed."""
         self.past: list[tuple[TaskId, int]] = []
         """Every attempt ever started."""
         self.unended: set[TaskId] = set()
@@ -200,7 +315,8 @@ class Driven:
     def lose(self) -> None:
         """Forget everything but the journal."""
         self.live, self.stopping, self.beats_us, self.begun_us = {}, set(), {}, {}
-        self.questions, self.verifications, self.lookups = set(), {}, set()
+        self.questions, self.verifications, self.lookups = set(), {}, {}
+        self.descriptions, self.lists, self.gathers, self.is_grown = {}, {}, {}, False
         self.state = replay(self.name, self.dag, self.journal)
         self.is_dormant = True
 
@@ -215,14 +331,50 @@ class Driven:
             if task_id in self.unended and not self.state.tasks[task_id].node.idempotent:
                 self.open.add(task_id)
             self.unended.discard(task_id)
-            self.questions.discard(task_id)
-            self.lookups.discard(task_id)
-            self.verifications.pop(task_id, None)
+            self.stop_asking(task_id)
+
+    def stop_asking(self, task_id: TaskId) -> None:
+        """Nobody waits for an answer about a task any more."""
+        self.questions.discard(task_id)
+        self.asks.discard(task_id)
+        self.agreed.pop(task_id, None)
+        for asked in (self.lookups, self.verifications, self.descriptions, self.lists, self.gathers):
+            asked.pop(task_id, None)
+
+    def all_went_on_without(self, task_id: TaskId) -> set[TaskId]:
+        """Return the upstreams that were retried when the task, or what it lies in, was ready or had begun."""
+        found = set(self.went_on_without[task_id])
+        while (parent := self.state.tasks[task_id].node.parent) is not None:
+            task_id = parent
+            found |= self.went_on_without[task_id]
+        return found
+
+    def digest(self, task: TaskState) -> str:
+        """Return the identity of what an attempt of a task would do now."""
+        fed = sorted((edge.edge.source_task_id, edge.delivers) for edge in task.incoming)
+        return f"{task.node.tool} at {task.system} with {fed}"
+
+    def edit(self, event: PlanEdited) -> None:
+        """Note a change of the graph: whose keys and agreements it takes away, what is gone and what is back."""
+        assert event.revision == self.revision + 1, "a revision is left out, or comes twice"
+        self.revision = event.revision
+        self.gone |= set(event.removed)
+        for node in event.added:
+            self.gone.discard(node.task_id)
+            self.outcomes.pop(node.task_id, None)
+        for task_id, task in self.state.tasks.items():
+            if task.generation != self.generations[task_id]:
+                is_edited = not task.attempt or task_id in {node.task_id for node in event.changed}
+                assert is_edited, f"{task_id} got another key by an edit of something else"
+                self.generations[task_id] = task.generation
+                self.agreed.pop(task_id, None)
+                self.asks.discard(task_id)
 
     def reopen(self, event: RetryRequested) -> None:
         """Tasks begin a new generation: what had settled may change again."""
         for task_id in event.task_ids:
             before = self.outcomes.pop(task_id, None)
+            self.agreed.pop(task_id, None)
             assert before in {"failed", "cancelled", "skipped"}, f"{task_id} was {before}, and is retried"
             if task_id not in self.open:
                 self.generations[task_id] += any(name == task_id for name, _ in self.past)

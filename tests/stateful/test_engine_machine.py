@@ -2,8 +2,9 @@
 
 After every step: the engine's own invariants hold, replaying the journal gives the live state, upstreams settled before
 downstreams started, what has settled never changes again but by an explicit retry, a task has one live attempt, what
-must not be repeated is not repeated before somebody decided, every question is asked, and no more run than there are
-slots. At the end every orchestration can be driven to its end.
+must not be repeated is not repeated before somebody decided, nothing runs that somebody must agree to and has not,
+nothing that was replaced or removed starts, revisions come one by one, every question is asked once, and no more run
+than there are slots. At the end every orchestration can be driven to its end.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from orchestration.engine.inputs import (
     ReportSuccess,
     Resume,
     Retry,
+    Routes,
     SlotsFreed,
     VerifyAnswer,
 )
@@ -52,11 +54,12 @@ from orchestration.models import (
 )
 from tests.engine_kit import ONE_OUTPUT, SECOND, START
 from tests.simulation.sameness import compare
-from tests.stateful.engine_player import GOING_ON, EnginePlayer
+from tests.stateful.engine_moves import PlanMoves
+from tests.stateful.engine_player import GOING_ON
 from tests.stateful.engine_world import LIMITS, OUTPUTS, Beginning, Driven, alternatives, beginnings
 
 
-class EngineMachine(EnginePlayer):
+class EngineMachine(PlanMoves):
     """Any order of everything that can happen."""
 
     @initialize(data=st.lists(beginnings(), min_size=1, max_size=2), slots=st.integers(1, 4))
@@ -81,6 +84,7 @@ class EngineMachine(EnginePlayer):
     def report_success(self, driven: Driven, task_id: TaskId, value: Json) -> None:
         attempt = driven.live[task_id]
         driven.forget(task_id)
+        driven.values[task_id] = value
         self.tell(
             ReportSuccess(
                 orchestration_id=driven.name, task_id=task_id, attempt=attempt, output=ONE_OUTPUT, value=value
@@ -96,10 +100,23 @@ class EngineMachine(EnginePlayer):
         jitter=st.sampled_from([0.0, 0.5, 0.99]),
     )
     def fail(self, data: st.DataObject, retryable: bool, effect_open: bool, jitter: float) -> None:
-        driven, task_id = self.one(data, self.running)
+        self.report_failure(*self.one(data, self.running), retryable, effect_open, jitter)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), times=st.integers(1, 4))
+    def fail_for_good(self, data: st.DataObject, times: int) -> None:
+        """One task after another, or one in all its ways: what comes after the retries is what this is about."""
+        for _ in range(times):
+            if self.running:
+                self.report_failure(*self.one(data, self.running), False, False, 0.0)
+
+    def report_failure(
+        self, driven: Driven, task_id: TaskId, retryable: bool, effect_open: bool, jitter: float
+    ) -> None:
         attempt = driven.live[task_id]
         driven.forget(task_id)
         is_cancelling = driven.state.status is OrchestrationStatus.CANCELLING
+        is_idempotent = driven.state.tasks[task_id].node.idempotent
         error = ErrorRecord(
             code="broken", message="it broke", retryable=retryable, attempt=attempt, effect_open=effect_open
         )
@@ -109,7 +126,7 @@ class EngineMachine(EnginePlayer):
             )
         )
         task = driven.state.tasks[task_id]
-        if effect_open and not task.node.idempotent:
+        if effect_open and not is_idempotent:
             wanted = TaskStatus.CANCELLED if is_cancelling else TaskStatus.UNKNOWN
             assert task.status is wanted, "an open end that was not left open"
 
@@ -209,10 +226,25 @@ class EngineMachine(EnginePlayer):
         found = {
             task_id
             for task_id, task in state.tasks.items()
-            if task.status is TaskStatus.CANCELLED or (task.status is TaskStatus.FAILED and not task.dead)
+            if task.status is TaskStatus.CANCELLED
+            or (
+                task.status is TaskStatus.FAILED
+                and not task.dead
+                and not self.is_done_without(driven, task_id)
+            )
         }
-        assert self.tell(Retry(orchestration_id=driven.name)) == (may and bool(found))
+        is_anything = bool(found) or (state.status.is_terminal and not driven.is_whole)
+        assert self.tell(Retry(orchestration_id=driven.name)) == (may and is_anything)
 
+    def is_done_without(self, driven: Driven, task_id: TaskId) -> bool:
+        """Whether a task is part of something that has completed without it."""
+        parent = driven.state.tasks[task_id].node.parent
+        if parent is None:
+            return False
+        is_completed = driven.state.tasks[parent].status is TaskStatus.COMPLETED
+        return is_completed or self.is_done_without(driven, parent)
+
+    @precondition(lambda self: self.has_tasks)
     @rule(data=st.data())
     def retry_one(self, data: st.DataObject) -> None:
         driven, task_id = self.any_task(data)
@@ -225,17 +257,22 @@ class EngineMachine(EnginePlayer):
     )
     def decide(self, data: st.DataObject, decision: DecisionKind, value: Json) -> None:
         unknown = [(driven, task_id) for driven in self.all.values() for task_id in sorted(driven.open)]
+        if not unknown and not self.has_tasks:
+            return
         driven, task_id = self.one(data, unknown) if unknown else self.any_task(data)
         self.decide_about(driven, task_id, decision, value)
 
     def decide_about(
         self, driven: Driven, task_id: TaskId, decision: DecisionKind, value: Json = None
     ) -> None:
-        was = driven.state.tasks[task_id].status
+        task = driven.state.tasks[task_id]
+        may = task.status is TaskStatus.UNKNOWN or task.is_asked
+        if may and decision == "done":
+            driven.values[task_id] = value
         item = Decide(
             orchestration_id=driven.name, task_id=task_id, decision=decision, output=ONE_OUTPUT, value=value
         )
-        assert self.tell(item) == (was is TaskStatus.UNKNOWN)
+        assert self.tell(item) == may
         driven.verifications.pop(task_id, None)  # whatever it may still answer, nobody waits for it
 
     # Answers
@@ -254,6 +291,7 @@ class EngineMachine(EnginePlayer):
         before = len(driven.journal)
         if not is_stale:
             del driven.verifications[task_id]
+            driven.values[task_id] = {"ok": True}
         self.tell(
             VerifyAnswer(
                 orchestration_id=driven.name,
@@ -275,11 +313,13 @@ class EngineMachine(EnginePlayer):
         self.answer_lookup(driven, task_id, is_there=is_there, value=value)
 
     def answer_lookup(self, driven: Driven, task_id: TaskId, *, is_there: bool, value: Json = None) -> None:
-        driven.lookups.discard(task_id)
+        if is_there:
+            driven.values[task_id] = value
         self.tell(
             CacheAnswer(
                 orchestration_id=driven.name,
                 task_id=task_id,
+                generation=driven.lookups.pop(task_id),
                 output=ONE_OUTPUT if is_there else None,
                 value=value,
                 source="earlier:there",
@@ -292,13 +332,14 @@ class EngineMachine(EnginePlayer):
         driven, task_id = self.one(data, self.questions)
         driven.questions.discard(task_id)
         dag, delivers = offered
-        routes = dict.fromkeys(dag.nodes, "there")
+        routes = Routes(systems=dict.fromkeys(dag.nodes, "there"))
         self.tell(
             AlternativeFound(
                 orchestration_id=driven.name, task_id=task_id, dag=dag, routes=routes, delivers=delivers
             )
         )
-        assert driven.state.tasks[task_id].status is not TaskStatus.REPLANNING
+        task = driven.state.tasks[task_id]
+        assert task.status is not TaskStatus.REPLANNING or task.is_asked
 
     @precondition(lambda self: self.questions)
     @rule(data=st.data())
@@ -355,7 +396,8 @@ class EngineMachine(EnginePlayer):
             if state.mode is OrchestrationMode.SIMPLE:
                 assert len(driven.live) <= 1
             self.check_outcomes(driven)
-            assert state.revision - 1 <= LIMITS.max_replans
+            assert len(state.replacement) <= LIMITS.max_replans
+            assert state.revision == driven.revision
             assert driven.announced == state.status.is_terminal
             if not driven.is_dormant and not state.status.is_terminal:
                 self.check_questions(driven, state)
@@ -394,6 +436,8 @@ class EngineMachine(EnginePlayer):
             self.refuse(*self.questions[0])
         elif self.lookups:
             self.answer_lookup(*self.lookups[0], is_there=False)
+        elif self.answer_kindly():
+            return
         elif unknown:
             self.decide_about(*unknown[0], "failed")
         elif any(not driven.state.status.is_terminal for driven in open_ones):
@@ -401,7 +445,7 @@ class EngineMachine(EnginePlayer):
 
 
 QUICK = settings(
-    max_examples=200, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=250, stateful_step_count=45, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

@@ -10,7 +10,7 @@ from orchestration.engine.effects import AbandonAttempt, StopAttempt
 from orchestration.engine.engine import EngineOptions
 from orchestration.engine.events import StopRequested
 from orchestration.engine.inputs import TaskDefaults
-from orchestration.engine.state import LONGEST_WAIT_SECONDS
+from orchestration.engine.state_base import LONGEST_WAIT_SECONDS
 from orchestration.models import OrchestrationMode, OrchestrationStatus, TaskNode
 from tests.engine_kit import SECOND, START, Bench, events_of, graph
 

@@ -6,7 +6,7 @@ import pytest
 
 from orchestration.engine.inputs import TaskDefaults
 from orchestration.metrics import measure, totals_document
-from orchestration.models import OrchestrationMode, OrchestrationStatus, TaskStatus
+from orchestration.models import OrchestrationMode, OrchestrationStatus, TaskNode, TaskStatus
 from orchestration.ports import OrchestrationTotals
 from tests.engine_kit import SECOND, Bench, graph, plan
 
@@ -126,6 +126,80 @@ def test_superseded_work_was_work() -> None:
 
     assert (measured.work_seconds, measured.makespan_seconds) == (9.0, 9.0)
     assert (measured.critical_path, measured.critical_path_seconds) == (("x~1", "b"), 5.0)
+
+
+def test_a_path_goes_through_the_parts_of_a_task() -> None:
+    """Which takes no time itself: a 1, then of P the parts x 2 → y 3 beside z 4, then b 1."""
+    parts = [TaskNode(name, parent="P") for name in ("x", "y", "z")]
+    nodes = [TaskNode("a"), TaskNode("P"), *parts, TaskNode("b")]
+    bench = Bench(graph(nodes, "a P", "x y", "P b"))
+    bench.start()
+    after(bench, 1, "a")
+    after(bench, 2, "x")
+    after(bench, 2, "z")
+    after(bench, 1, "y")
+    bench.gathered("P")
+    after(bench, 1, "b")
+
+    measured = measure(bench.state, 2)
+
+    assert (measured.makespan_seconds, measured.work_seconds) == (7.0, 11.0)
+    assert measured.critical_path == ("a", "x", "y", "b")
+    assert measured.critical_path_seconds == 7.0
+    assert measured.parallel_efficiency == 1.0
+
+
+def test_a_path_goes_through_the_longest_item_of_a_list() -> None:
+    """Items of 1, 4 and 2 s, and 1 s behind them."""
+    bench = Bench(graph([TaskNode("each", foreach=[1, 2, 3]), TaskNode("b")], "each b"))
+    bench.start()
+    bench.found("each", 3)
+    after(bench, 1, "each[0]")
+    after(bench, 1, "each[2]")
+    after(bench, 2, "each[1]")
+    bench.gathered("each")
+    after(bench, 1, "b")
+
+    measured = measure(bench.state, 3)
+
+    assert measured.critical_path == ("each[1]", "b")
+    assert (measured.critical_path_seconds, measured.work_seconds) == (5.0, 8.0)
+
+
+def test_a_list_without_items_is_no_obstacle() -> None:
+    """What depends on it is all there is."""
+    bench = Bench(graph([TaskNode("each", foreach=[]), TaskNode("b")], "each b"))
+    bench.start()
+    bench.found("each", 0)
+    bench.gathered("each")
+    after(bench, 2, "b")
+
+    measured = measure(bench.state, 3)
+
+    assert (measured.critical_path, measured.critical_path_seconds) == (("b",), 2.0)
+
+
+def test_a_path_goes_through_what_stands_in_the_place_of_an_item() -> None:
+    """The alternative of one item lies between the list's beginning and its end, as the item did."""
+    bench = Bench(
+        graph([TaskNode("each", foreach=[1, 2]), TaskNode("b")], "each b"),
+        mode=OrchestrationMode.ADAPTIVE,
+        can_replan=True,
+    )
+    bench.start()
+    bench.found("each", 2)
+    after(bench, 1, "each[0]")
+    bench.fail("each[1]")
+    bench.offer("each[1]", plan("x y", "x y"))
+    after(bench, 2, "x~1")
+    after(bench, 3, "y~1")
+    bench.gathered("each")
+    after(bench, 1, "b")
+
+    measured = measure(bench.state, 2)
+
+    assert measured.critical_path == ("x~1", "y~1", "b")
+    assert measured.critical_path_seconds == 6.0
 
 
 def test_an_interrupted_attempt_is_booked_up_to_the_take_over() -> None:

@@ -12,7 +12,7 @@ import pytest
 from orchestration.dag import TaskDAG
 from orchestration.errors import CycleError, InvalidArgumentError, UnknownDependencyError
 from orchestration.execution.simulator import simulate
-from orchestration.models import OrchestrationMode, TaskEdge, TaskNode, TaskPriority
+from orchestration.models import Fallback, OrchestrationMode, TaskEdge, TaskNode, TaskPriority
 from orchestration.options import OrchestratorOptions, PrioritizationOptions
 from tests.engine_kit import graph
 
@@ -253,3 +253,74 @@ def test_a_thousand_tasks_are_simulated_in_well_under_a_second() -> None:
     answer = simulate(dag, workers=20)
 
     assert answer["makespan_seconds"] == 50.0
+
+
+def test_parts_run_in_their_parents_place_and_parents_take_no_time() -> None:
+    """What waits for a parent waits for its last parts; a parent is no task that runs."""
+    dag = graph(
+        [
+            TaskNode("get", estimated_time_seconds=1.0),
+            TaskNode("work"),
+            TaskNode("one", parent="work", estimated_time_seconds=2.0),
+            TaskNode("two", parent="work", estimated_time_seconds=3.0),
+            TaskNode("end", estimated_time_seconds=1.0),
+        ],
+        *("get work", "one two", "work end"),
+    )
+
+    answer = simulate(dag, workers=2)
+
+    assert [entry["task_id"] for entry in answer["schedule"]] == ["get", "one", "two", "end"]
+    assert (answer["makespan_seconds"], answer["lower_bound_seconds"], answer["total_tasks"]) == (7.0, 7.0, 4)
+    assert answer["critical_path"] == ["get", "one", "two", "end"]
+    assert "assumed_items" not in answer
+
+
+def test_every_item_of_a_list_runs_and_takes_what_the_list_was_said_to_take() -> None:
+    """A literal list has the items it has; cost and work count each."""
+    dag = graph(
+        [
+            TaskNode("each", foreach=[1, 2, 3], estimated_time_seconds=2.0, cost=0.5),
+            TaskNode("end", cost=1.0),
+        ],
+        "each end",
+    )
+
+    answer = simulate(dag, workers=2)
+
+    assert [entry["task_id"] for entry in answer["schedule"]] == ["each[0]", "each[1]", "each[2]", "end"]
+    assert (answer["makespan_seconds"], answer["cost"], answer["total_tasks"]) == (6.0, 2.5, 4)
+    assert answer["lower_bound_seconds"] == 4.0
+
+
+def test_a_list_that_is_not_known_yet_is_assumed_and_said() -> None:
+    """One item, unless somebody knows better."""
+    dag = graph(
+        [TaskNode("list"), TaskNode("each", foreach="${list}", estimated_time_seconds=2.0)], "list each"
+    )
+
+    one, four = simulate(dag, workers=1), simulate(dag, workers=1, assumed_items=4)
+
+    assert (one["assumed_items"], four["assumed_items"]) == ({"each": 1}, {"each": 4})
+    assert four["makespan_seconds"] - one["makespan_seconds"] == 6.0
+    with pytest.raises(InvalidArgumentError, match="assumed_items is 0; expected 1 or more"):
+        simulate(dag, assumed_items=0)
+
+
+def test_an_empty_list_takes_no_time() -> None:
+    """There is nothing to run, and what waits for it goes on."""
+    dag = graph([TaskNode("each", foreach=[], estimated_time_seconds=9.0), TaskNode("end")], "each end")
+
+    answer = simulate(dag, durations={"end": 1.0})
+
+    assert [entry["task_id"] for entry in answer["schedule"]] == ["end"]
+    assert (answer["makespan_seconds"], answer["lower_bound_seconds"]) == (1.0, 1.0)
+
+
+def test_whoever_is_asked_agrees_at_once_and_no_fallback_is_needed() -> None:
+    """What a person will say can't be known beforehand."""
+    dag = graph(
+        [TaskNode("pay", approval="person", fallback=Fallback(tool="other"), estimated_time_seconds=2.0)]
+    )
+
+    assert simulate(dag)["makespan_seconds"] == 2.0

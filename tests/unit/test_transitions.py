@@ -63,13 +63,16 @@ def test_terminal_stays_terminal_but_for_an_explicit_retry() -> None:
         assert set(TASK_TRANSITIONS[status]) == (set() if is_final else back)
     for state in TERMINAL:
         is_final = state is OrchestrationStatus.COMPLETED
-        assert set(ORCHESTRATION_TRANSITIONS[state]) == (set() if is_final else {OrchestrationStatus.RUNNING})
+        back_to = {OrchestrationStatus.RUNNING, OrchestrationStatus.PLANNING}
+        assert set(ORCHESTRATION_TRANSITIONS[state]) == (set() if is_final else back_to)
 
 
 def test_every_status_can_be_reached() -> None:
     """From where tasks and orchestrations begin."""
     assert reachable(TaskStatus.PENDING, TASK_TRANSITIONS) == set(TaskStatus)
-    assert reachable(OrchestrationStatus.RUNNING, ORCHESTRATION_TRANSITIONS) == set(OrchestrationStatus)
+    assert reachable(OrchestrationStatus.PLANNING, ORCHESTRATION_TRANSITIONS) == set(OrchestrationStatus)
+    without_planning = set(OrchestrationStatus) - {OrchestrationStatus.PLANNING}
+    assert without_planning <= reachable(OrchestrationStatus.RUNNING, ORCHESTRATION_TRANSITIONS)
 
 
 @pytest.mark.parametrize(
@@ -89,3 +92,4 @@ def test_the_page_draws_every_move() -> None:
             for finish, why in moves.items():
                 assert f"    {start} --> {finish}: {why}" in page
     assert page.count("```mermaid") == 2
+    assert page.count("[*] --> ") == 3, "tasks begin in one way, orchestrations in two"
