@@ -1,4 +1,4 @@
-"""What people and agents ask of orchestrations that exist: pause, resume, cancel, retry, decide.
+"""What people and agents ask of orchestrations that exist: pause, resume, cancel, retry, decide, approve, reject.
 
 May import: orchestration.* but for planners, submission and the façade, anyio, stdlib.
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestration.driver import OrchestrationDriver
 from orchestration.engine.events import Recorded
 from orchestration.engine.inputs import DecisionKind, Interrupt
 from orchestration.engine.state import State
@@ -25,8 +24,8 @@ from orchestration.errors import (
     RefusedByDriverError,
     StaleFencingTokenError,
 )
-from orchestration.execution.coordinator import reopened_in
 from orchestration.execution.driven import Driven
+from orchestration.execution.letters import reopened_in, revision_in
 from orchestration.execution.requests import Request, input_of
 from orchestration.execution.session import Session
 from orchestration.execution.watch import TICK_SECONDS
@@ -39,6 +38,7 @@ from orchestration.ports import (
     OrchestrationRecord,
     StoredOutput,
 )
+from orchestration.previewer import OrchestrationPreviewer
 from orchestration.reader import is_orphaned
 from orchestration.systems.base import bounded
 
@@ -62,12 +62,15 @@ _ACTIONS = {
     ControlAction.CANCEL: "cancelled",
     ControlAction.RETRY: "retried",
     ControlAction.DECIDE: "decided about",
+    ControlAction.APPROVE: "agreed to",
+    ControlAction.REJECT: "refused",
+    ControlAction.EDIT: "edited",
 }
 _GOES_ON = frozenset({ControlAction.RESUME, ControlAction.RETRY})
 """Requests after which whoever carried them out drives."""
 
 
-class OrchestrationController(OrchestrationDriver):
+class OrchestrationController(OrchestrationPreviewer):
     """What can be asked of orchestrations that exist."""
 
     async def pause(self, orchestration_id: OrchestrationId, reason: str = "") -> None:
@@ -149,9 +152,13 @@ class OrchestrationController(OrchestrationDriver):
     ) -> None:
         """Say what became of an `unknown` task, or what is to become of it.
 
+        Answers as well an open question about a task that is out of attempts and has no alternative
+        (`waiting_for_answer` of the status): run it again as it is, done by somebody else, or given up.
+
         Args:
             orchestration_id: The orchestration.
-            task_id: A task that must not be repeated on its own and whose attempt nobody knows the end of.
+            task_id: A task that must not be repeated on its own and whose attempt nobody knows the end of; or one
+                about which the caller is asked.
             decision: `retry`: run it again, under the same idempotency key. `done`: it happened. `failed`: it did not,
                 and is not to be tried again.
             output: With `done`: the task's output.
@@ -175,6 +182,57 @@ class OrchestrationController(OrchestrationDriver):
             ControlAction.DECIDE, reason, tasks=(task_id,), decision=decision, output=output, by=by
         )
         await self.control(orchestration_id, request)
+
+    async def approve(
+        self,
+        orchestration_id: OrchestrationId,
+        task_id: TaskId,
+        *,
+        digest: str | None = None,
+        reason: str = "",
+        by: str = "person",
+    ) -> None:
+        """Agree that a task runs with exactly what is asked about.
+
+        Args:
+            orchestration_id: The orchestration.
+            task_id: A task with an `approval` whose arguments and inputs are all there.
+            digest: Of what was shown (`load_approvals`): if something else is asked about by now, nothing is agreed
+                to. None: what is asked about when the request is carried out.
+            reason: Kept in the journal.
+            by: Who agrees: `person`, or `caller`, which may only where the task says `approval: caller`.
+
+        Raises:
+            OrchestrationNotFoundError: There is no such orchestration.
+            TaskNotFoundError: It has no such task.
+            NotPermittedError: Only a person may agree to this task. `RefusedByDriverError` where its driver says so.
+            NotPossibleError: The task waits for nobody's yes, or for a yes to something else.
+            ControlPendingError: Its driver has not answered yet; the request stays stored.
+        """
+        if digest is not None and not (isinstance(digest, str) and digest):
+            raise InvalidArgumentError("digest", digest, "the digest of what was shown, or nothing")
+        request = _request(ControlAction.APPROVE, reason, tasks=(task_id,), by=by, digest=digest)
+        await self.control(orchestration_id, request)
+
+    async def reject(
+        self, orchestration_id: OrchestrationId, task_id: TaskId, *, reason: str = "", by: str = "person"
+    ) -> None:
+        """Refuse that a task runs: it fails, and what requires it is skipped.
+
+        Args:
+            orchestration_id: The orchestration.
+            task_id: A task that waits for somebody's yes.
+            reason: Becomes part of why it failed.
+            by: Who refuses; as for `approve`.
+
+        Raises:
+            OrchestrationNotFoundError: There is no such orchestration.
+            TaskNotFoundError: It has no such task.
+            NotPermittedError: Only a person may answer for this task. `RefusedByDriverError` where its driver says so.
+            NotPossibleError: The task waits for nobody's yes.
+            ControlPendingError: Its driver has not answered yet; the request stays stored.
+        """
+        await self.control(orchestration_id, _request(ControlAction.REJECT, reason, tasks=(task_id,), by=by))
 
     async def control(self, orchestration_id: OrchestrationId, request: ControlRequest) -> ControlAnswer:
         """Have a request carried out by whoever drives the orchestration, here when nobody does.
@@ -369,6 +427,7 @@ def _request(
     decision: DecisionKind | None = None,
     output: Json = None,
     by: str = "person",
+    digest: str | None = None,
 ) -> ControlRequest:
     for field, value in (("reason", reason), ("by", by), *(("tasks", task) for task in tasks)):
         if not isinstance(value, str):
@@ -378,6 +437,7 @@ def _request(
         task_ids=tuple(as_unicode(task) for task in tasks),
         decision=decision,
         output=output,
+        digest=digest,
         reason=bounded(as_unicode(reason)),
         by=bounded(as_unicode(by), 100),
     )
@@ -397,4 +457,6 @@ def _refuse_ended(
 
 
 def _done(events: list[Recorded]) -> ControlAnswer:
-    return ControlAnswer(control_id=_HERE, is_done=True, task_ids=reopened_in(events))
+    return ControlAnswer(
+        control_id=_HERE, is_done=True, task_ids=reopened_in(events), revision=revision_in(events)
+    )

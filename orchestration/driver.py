@@ -19,7 +19,7 @@ from typing import Any, Self
 import anyio
 
 from orchestration.clock import Clock, SystemClock
-from orchestration.engine.state import State
+from orchestration.engine.state import ASKS_FOR_APPROVAL, State
 from orchestration.errors import (
     LeaseError,
     LeaseHeldError,
@@ -50,11 +50,11 @@ from orchestration.ports import (
     OrchestrationRecord,
     Replanner,
     Storage,
+    StreamPlanner,
     Summary,
 )
 from orchestration.reader import OrchestrationReader, is_orphaned
 from orchestration.reports import plan_document, status_document
-from orchestration.systems.fingerprints import missing_of
 from orchestration.systems.leftovers import end_leftovers
 from orchestration.systems.registry import SystemRegistry
 
@@ -80,6 +80,7 @@ class OrchestrationDriver(OrchestrationReader):
         storage: Where the state lives.
         systems: Where tasks run.
         replanner: Makes alternatives of failed tasks; None when nobody can.
+        planner: Makes plans while they run already; None when nobody can.
         options: Everything that shapes how it runs.
         clock: Where time comes from.
         mirror: Is sent status summaries, best effort.
@@ -92,6 +93,7 @@ class OrchestrationDriver(OrchestrationReader):
         storage: Storage,
         systems: SystemRegistry,
         replanner: Replanner | None = None,
+        planner: StreamPlanner | None = None,
         options: OrchestratorOptions | None = None,
         clock: Clock | None = None,
         mirror: StateMirror | None = None,
@@ -106,6 +108,7 @@ class OrchestrationDriver(OrchestrationReader):
             options=self.options,
             clock=self._clock,
             replanner=replanner,
+            planner=planner,
             rng=rng or random.Random(),  # noqa: S311  jitter keeps no secret
         )
         self._session: Session | None = None
@@ -409,10 +412,14 @@ class OrchestrationDriver(OrchestrationReader):
         Raises:
             UnroutableTaskError: Some are missing; it names them.
         """
-        missing = sorted(
-            {task.system for task in state.tasks.values() if task.status not in _OVER}
-            - set(self.systems.names)
-        )
+        needed = {
+            system
+            for task in state.tasks.values()
+            if task.status not in _OVER
+            for system in (task.system, *task.fallback_systems[task.fallbacks :])
+        }
+        needed.discard("")  # a task whose parts do its work goes nowhere
+        missing = sorted(needed - set(self.systems.names))
         if missing:
             names = ", ".join(repr(name) for name in missing)
             there = ", ".join(self.systems.names) or "none"
@@ -422,10 +429,6 @@ class OrchestrationDriver(OrchestrationReader):
                 "configure it, or resume where it is configured.",
             )
             raise UnroutableTaskError([problem])
-
-    def _missing(self, record: OrchestrationRecord) -> list[str]:
-        """Return a sentence per system that an orchestration needs and that is missing or different here."""
-        return missing_of(record.needs, self.systems)
 
     def _coordinating(self, live: Live) -> ParallelCoordinator:
         """Return the coordinator that drives an orchestration of this object."""
@@ -459,6 +462,8 @@ class OrchestrationDriver(OrchestrationReader):
             running=list(driven.running),
             errors=driven.errors,
             open_questions=driven.open_questions,
+            approvals={name: note.removeprefix(ASKS_FOR_APPROVAL) for name, note in driven.approvals.items()},
+            asked=driven.asked,
             last_seq=driven.last_seq,
             now_us=self._clock.now_us(),
             # Who was fenced off knows that somebody else drives it, though not who.

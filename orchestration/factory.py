@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,22 @@ from orchestration.execution.state_mirror import StateMirror
 from orchestration.options import OrchestratorOptions
 from orchestration.orchestrator import AdvancedTaskOrchestrator
 from orchestration.planning.decomposer import AdvancedTaskDecomposer
-from orchestration.planning.replanner import CollaboratorReplanner, has_replanner
+from orchestration.planning.model_planner import ModelPlanner
+from orchestration.planning.model_replanner import ModelReplanner
+from orchestration.planning.playbook_replanner import PlaybookReplanner
+from orchestration.planning.proposal import LanguageModel, SystemTools
+from orchestration.planning.replanner import CollaboratorReplanner, FirstReplanner, has_replanner
 from orchestration.planning.sequential_thinking import OpenThinking
-from orchestration.ports import Storage, System
+from orchestration.ports import Replanner, Storage, System
 from orchestration.systems.controller import ControllerSystem
 from orchestration.systems.registry import SystemRegistry
+from orchestration.systems.router import CONTROLLER_KIND, served_names
 
 CONTROLLER_NAME = "controller"
 """The system a `unified_controller` becomes."""
+
+TOOLS_SECONDS = 20.0
+"""Longest wait for one system's tools before a model plans without them."""
 
 
 def create_advanced_task_orchestrator(
@@ -41,6 +50,7 @@ def create_advanced_task_orchestrator(
     settings: OrchestratorOptions | None = None,
     thinking: OpenThinking | None = None,
     playbook_folders: Sequence[Path] = (),
+    model: LanguageModel | None = None,
     clock: Clock | None = None,
     rng: random.Random | None = None,
 ) -> AdvancedTaskOrchestrator:
@@ -59,6 +69,8 @@ def create_advanced_task_orchestrator(
         settings: Everything else.
         thinking: Opens the Sequential Thinking server of a plan; the in-process one when absent.
         playbook_folders: Folders of the caller's own playbooks.
+        model: A language model that plans, after the collaborator and before any playbook, and finds alternatives:
+            `ModelPlanner(ModelOptions(name="anthropic:…"))`.
         clock: Where time comes from.
         rng: Draws the jitter of back-offs.
 
@@ -86,23 +98,71 @@ def create_advanced_task_orchestrator(
             raise InvalidArgumentError("systems", CONTROLLER_NAME, "a name of its own", fix)
         named[CONTROLLER_NAME] = ControllerSystem(unified_controller, CONTROLLER_NAME)
     storage, mirror = _storage(state_manager)
+    if model is not None and not callable(getattr(model, "propose", None)):
+        fix = 'write ModelPlanner(ModelOptions(name="provider:model")).'
+        raise InvalidArgumentError("model", model, "a planner with propose(request, trail)", fix)
     registry = SystemRegistry(named)
+    decomposer = AdvancedTaskDecomposer(
+        sequential_thinking=sequential_thinking,
+        thinking=thinking,
+        playbook_folders=playbook_folders,
+        systems=lambda: registry.names,
+        limits=options.limits,
+        model=model,
+        find_tools=partial(_find_tools, registry),
+    )
+    found = _replanners(sequential_thinking, model, registry, thinking, options)
+    found.append(PlaybookReplanner(lambda: decomposer.playbooks, options.limits))
     return AdvancedTaskOrchestrator(
         storage=storage,
         systems=registry,
-        decomposer=AdvancedTaskDecomposer(
-            sequential_thinking=sequential_thinking,
-            thinking=thinking,
-            playbook_folders=playbook_folders,
-            systems=lambda: registry.names,
-            limits=options.limits,
-        ),
-        replanner=CollaboratorReplanner(sequential_thinking) if has_replanner(sequential_thinking) else None,
+        decomposer=decomposer,
+        replanner=FirstReplanner(found),
+        thinking=thinking,
         options=replace(options, **chosen) if chosen else options,
         clock=clock,
         mirror=mirror,
         rng=rng,
     )
+
+
+def _replanners(
+    sequential_thinking: object,
+    model: LanguageModel | None,
+    registry: SystemRegistry,
+    thinking: OpenThinking | None,
+    options: OrchestratorOptions,
+) -> list[Replanner]:
+    """Return who finds alternatives: the collaborator, then the model."""
+    found: list[Replanner] = []
+    if has_replanner(sequential_thinking):
+        found.append(CollaboratorReplanner(sequential_thinking))
+    if isinstance(model, ModelPlanner):
+        tools = partial(_find_tools, registry)
+        found.append(
+            ModelReplanner(model.options, find_tools=tools, thinking=thinking, limits=options.limits)
+        )
+    return found
+
+
+async def _find_tools(registry: SystemRegistry) -> list[SystemTools]:
+    """Ask every system what it can do; one that can't be asked says so."""
+    async with registry:
+        surveys = await registry.survey(timeout_seconds=TOOLS_SECONDS)
+    found = []
+    for name, survey in surveys.items():
+        system = registry.get(name)
+        found.append(
+            SystemTools(
+                name=name,
+                kind=system.kind,
+                tools=tuple(survey.tools),
+                serves=served_names(system),
+                takes_any=system.kind == CONTROLLER_KIND,
+                error=survey.error,
+            )
+        )
+    return found
 
 
 def _systems(systems: object) -> dict[str, System]:

@@ -58,21 +58,24 @@ def measure(state: State, concurrency: int) -> Measured:
 
 
 def _critical_path(state: State) -> tuple[tuple[TaskId, ...], int]:
-    """Return the longest path by measured durations through the graph as it was in the end, and its length in µs."""
-    waiting = {task_id: len(task.incoming) for task_id, task in state.tasks.items()}
-    queue = [task_id for task_id, count in waiting.items() if count == 0]
-    finish: dict[TaskId, int] = {}
-    before: dict[TaskId, TaskId] = {}
-    for task_id in queue:  # grows while it is walked: Kahn's algorithm
-        task = state.tasks[task_id]
-        finish[task_id] = finish.get(task_id, 0) + task.duration_us
-        for edge in task.outgoing:
-            if edge.target not in before or finish[task_id] > finish.get(edge.target, 0):
-                finish[edge.target] = finish[task_id]
-                before[edge.target] = task_id
-            waiting[edge.target] -= 1
-            if waiting[edge.target] == 0:
-                queue.append(edge.target)
+    """Return the longest path by measured durations through the graph as it was in the end, and its length in µs.
+
+    Composites, which last as long as their parts, are left out of it.
+    """
+    after, waiting = _links(state)
+    queue = [name for name, count in waiting.items() if count == 0]
+    finish: dict[str, int] = {}
+    before: dict[str, str] = {}
+    for name in queue:  # grows while it is walked: Kahn's algorithm
+        task = state.tasks.get(name)
+        finish[name] = finish.get(name, 0) + (0 if task is None else task.duration_us)
+        for target in after.get(name, ()):
+            if target not in before or finish[name] > finish.get(target, 0):
+                finish[target] = finish[name]
+                before[target] = name
+            waiting[target] -= 1
+            if waiting[target] == 0:
+                queue.append(target)
     if not finish:
         return (), 0
     task_id = max(finish, key=lambda key: finish[key])
@@ -80,7 +83,34 @@ def _critical_path(state: State) -> tuple[tuple[TaskId, ...], int]:
     path = [task_id]
     while path[-1] in before:
         path.append(before[path[-1]])
-    return tuple(reversed(path)), longest
+    runs = [name for name in reversed(path) if name in state.tasks and not state.tasks[name].is_composite]
+    return tuple(runs), longest
+
+
+_END = "/"
+"""Marks the end of a composite, which no task id can be called like: what depends on it waits for its parts."""
+
+
+def _links(state: State) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """Return what can follow each task, and how many each waits for.
+
+    A composite begins its parts and ends with them.
+    """
+    after: dict[str, list[str]] = {}
+    waiting = dict.fromkeys(state.tasks, 0)
+
+    def link(source: str, target: str) -> None:
+        after.setdefault(source, []).append(target)
+        waiting[target] = waiting.get(target, 0) + 1
+
+    for task_id, task in state.tasks.items():
+        end = task_id + _END if task.children else task_id
+        for edge in task.outgoing:
+            link(end, edge.target)
+        for child in task.children:
+            link(task_id, child)
+            link(child + _END if state.tasks[child].children else child, end)
+    return after, waiting
 
 
 def totals_document(totals: OrchestrationTotals) -> JsonObject:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self
 
 import anyio
 
-from orchestration.clock import Clock
+from orchestration.clock import Clock, SystemClock
 from orchestration.dag import TaskDAG
 from orchestration.errors import (
     InvalidArgumentError,
@@ -30,9 +32,12 @@ from orchestration.options import OrchestratorOptions
 from orchestration.plan_store import load_plan, save_plan
 from orchestration.planning.decomposer import AdvancedTaskDecomposer
 from orchestration.planning.plan import Plan
+from orchestration.planning.sequential_thinking import OpenThinking
+from orchestration.planning.thinking_pool import ThinkingPool
 from orchestration.ports import Listener, Replanner, Storage
 from orchestration.reuse import load_earlier
-from orchestration.submission import Submission, plain_context, prepare
+from orchestration.streamed_plans import StreamedPlans
+from orchestration.submission import Submission, base_id, plain_context, prepare
 from orchestration.systems.registry import SystemRegistry
 from orchestration.systems.router import route
 from orchestration.takeover import OrchestrationKeeper
@@ -48,6 +53,7 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
         systems: Where tasks run.
         decomposer: Makes plans of goals.
         replanner: Makes alternatives of failed tasks; None when nobody can.
+        thinking: Opens the Sequential Thinking servers; a pool of them is open as long as this is.
         options: Everything that shapes how it runs.
         clock: Where time comes from.
         mirror: Is sent status summaries, best effort.
@@ -61,6 +67,7 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
         systems: SystemRegistry,
         decomposer: AdvancedTaskDecomposer,
         replanner: Replanner | None = None,
+        thinking: OpenThinking | None = None,
         options: OrchestratorOptions | None = None,
         clock: Clock | None = None,
         mirror: StateMirror | None = None,
@@ -70,12 +77,33 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
             storage=storage,
             systems=systems,
             replanner=replanner,
+            planner=StreamedPlans(decomposer, storage, clock or SystemClock())
+            if decomposer.can_stream
+            else None,
             options=options,
             clock=clock,
             mirror=mirror,
             rng=rng,
         )
         self._decomposer = decomposer
+        self._thinking = thinking
+        self._kept = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as undo:
+            if isinstance(self._thinking, ThinkingPool) and not self._thinking.is_open:
+                await undo.enter_async_context(self._thinking)
+            await super().__aenter__()
+            self._kept = undo.pop_all()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        try:
+            return await super().__aexit__(exc_type, exc, traceback)
+        finally:
+            await self._kept.aclose()
 
     # Planning
 
@@ -137,6 +165,8 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
         orchestration_id: OrchestrationId | None = None,
         on_event: Listener | None = None,
         key: str | None = None,
+        ask_caller: bool = False,
+        start_early: bool | None = None,
     ) -> dict[str, Any]:
         """Plan a goal, run the plan, and return the result.
 
@@ -147,6 +177,9 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
             orchestration_id: An id of the caller's choice.
             on_event: Told of every event once it is durable.
             key: The same key with the same goal gives the orchestration made the first time.
+            ask_caller: As for `submit`.
+            start_early: Whether tasks that may be repeated, and need nobody's yes, start while a language model still
+                plans the rest; the configuration's wish when absent. Other planners plan whole.
 
         Returns:
             The result document (`docs/library.md`); `success` is False when it failed or was cancelled.
@@ -157,21 +190,61 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
         """
         self._refuse_loops(goal)
         started = self._clock.monotonic()
-        plan = await self.decompose(goal, context=context, mode=mode)
+        work: Plan | TaskDAG
+        if self._starts_early(start_early):
+            work = TaskDAG(base_id(goal), goal)
+        else:
+            work = await self.decompose(goal, context=context, mode=mode)
         planned = self._clock.monotonic() - started
         async with self._open() as session:
             with self._lent_slot(session):
                 created = await self._submit(
                     session,
-                    plan,
+                    work,
                     mode=mode,
                     context=context,
                     key=key,
                     orchestration_id=orchestration_id,
                     on_event=on_event,
+                    ask_caller=ask_caller,
+                    is_planning=isinstance(work, TaskDAG),
                     planning_seconds=planned,
                 )
                 return await self._wait(session, created, started)
+
+    def _starts_early(self, wanted: bool | None) -> bool:
+        """Whether a goal's tasks are to start while the rest is still being planned."""
+        if self._world.planner is None:
+            return False
+        return self._decomposer.starts_early if wanted is None else wanted
+
+    async def submit_goal(
+        self,
+        goal: str,
+        *,
+        mode: OrchestrationMode | str | None = None,
+        context: Mapping[str, Json] | None = None,
+        key: str | None = None,
+        on_event: Listener | None = None,
+        ask_caller: bool = False,
+    ) -> OrchestrationId | None:
+        """Start an orchestration whose plan is made while it runs; None where plans are made whole before.
+
+        Only inside `async with`; arguments are those of `submit`.
+        """
+        if not self._starts_early(None) or self._session is None:
+            return None
+        self._refuse_loops(goal)
+        return await self._submit(
+            self._session,
+            TaskDAG(base_id(goal), goal),
+            mode=mode,
+            context=context,
+            key=key,
+            on_event=on_event,
+            ask_caller=ask_caller,
+            is_planning=True,
+        )
 
     async def execute_dag(
         self,
@@ -182,13 +255,21 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
         key: str | None = None,
         on_event: Listener | None = None,
         reuse: OrchestrationId | None = None,
+        ask_caller: bool = False,
     ) -> dict[str, Any]:
         """Run a DAG and return the result; arguments and errors are those of `submit`."""
         started = self._clock.monotonic()
         async with self._open() as session:
             with self._lent_slot(session):
                 created = await self._submit(
-                    session, dag, mode=mode, context=context, key=key, on_event=on_event, reuse=reuse
+                    session,
+                    dag,
+                    mode=mode,
+                    context=context,
+                    key=key,
+                    on_event=on_event,
+                    reuse=reuse,
+                    ask_caller=ask_caller,
                 )
                 return await self._wait(session, created, started)
 
@@ -203,6 +284,7 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
         orchestration_id: OrchestrationId | None = None,
         on_event: Listener | None = None,
         reuse: OrchestrationId | None = None,
+        ask_caller: bool = False,
     ) -> OrchestrationId:
         """Store an orchestration of a DAG and, inside `async with`, start it. Its id is returned once it is durable.
 
@@ -218,6 +300,8 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
             on_event: Told of every event once it is durable; only inside `async with`.
             reuse: An earlier orchestration: tasks that completed there, and with everything upstream of them are the
                 same here, are completed by their outputs and do not run.
+            ask_caller: In ADAPTIVE mode: whether a task that failed, and for which nobody has an alternative, waits for
+                an answer (`edit`, `decide`) instead of failing. Somebody must be there to give it.
 
         Raises:
             InvalidDagError: The DAG has mistakes; all are listed.
@@ -236,6 +320,7 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
                 orchestration_id=orchestration_id,
                 on_event=on_event,
                 reuse=reuse,
+                ask_caller=ask_caller,
                 is_started=session is self._session,
             )
 
@@ -251,6 +336,8 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
         orchestration_id: OrchestrationId | None = None,
         on_event: Listener | None = None,
         reuse: OrchestrationId | None = None,
+        ask_caller: bool = False,
+        is_planning: bool = False,
         planning_seconds: float = 0.0,
         is_started: bool = True,
     ) -> OrchestrationId:
@@ -274,6 +361,8 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
             plan_id=plan.plan_id if plan is not None else None,
             orchestration_id=orchestration_id,
             can_replan=self._world.replanner is not None,
+            asks_caller=ask_caller,
+            is_planning=is_planning,
             reuse=None if reuse is None else await load_earlier(self.storage, reuse),
         )
         prepared = await prepare(

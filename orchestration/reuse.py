@@ -1,10 +1,10 @@
-"""Which results of an earlier orchestration a new one of an edited DAG may use, and the events that say so.
+"""Results of an earlier orchestration in a new one of an edited DAG: found, and the events that say so.
 
-May import: orchestration.{errors, models, ports}, orchestration.engine.*, orchestration.execution.recovery, stdlib.
+May import: orchestration.{errors, models, ports, reuse_rules}, orchestration.engine.*,
+orchestration.execution.recovery, stdlib.
 
-A task is reused when it completed, does the same as before on the same system under the same declaration, sees the same
-context, is fed by the same edges, and all its upstream tasks are reused. What only shapes how a task runs (priority,
-estimates, limits, retries) may differ.
+`reuse_rules.py` says which. To use them, the new orchestration is driven for a moment by an engine that has no slot:
+tasks with parts begin, what is reused completes, and nothing else starts.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from orchestration.engine.engine import Engine
-from orchestration.engine.events import Event
-from orchestration.engine.inputs import Reusable, ReuseResults
+from orchestration.engine.events import Event, Recorded
+from orchestration.engine.inputs import Input, OutputsGathered, Reusable, ReuseResults, TakeOver
+from orchestration.engine.scheduler import AdaptiveTaskScheduler, SlotPool
 from orchestration.engine.state import State
 from orchestration.engine.task_state import TaskState
 from orchestration.execution.recovery import load_state
-from orchestration.models import Json, OrchestrationId, TaskId, TaskNode, TaskStatus
+from orchestration.models import Json, OrchestrationId, TaskId, TaskStatus
 from orchestration.ports import Needs, ReusedOutput, Storage
+from orchestration.reuse_rules import Comparison
 
 _PAGE = 1_000
 """Outputs read at once."""
@@ -72,25 +74,9 @@ async def reused_from(
     if earlier.state.context != state.context:
         note = f"Nothing of {earlier.orchestration_id} is reused: its context was another one."
         return Reused(notes=(note,))
-    sources = _sources(earlier, state, needs, seen_whole)
+    sources = Comparison(earlier.state, earlier.needs, state, needs, seen_whole).sources()
     values = await _values(earlier, state, sources)
-    engine = Engine()
-    engine.adopt(state)
-    results = tuple(
-        Reusable(
-            task_id=task_id,
-            output=source.output,
-            value=values.get(task_id),
-            source=f"{earlier.orchestration_id}:{source.node.task_id}",
-            deliveries=tuple(
-                (edge.edge.source_task_id, bool(edge.delivers))
-                for edge in earlier.state.tasks[task_id].incoming
-            ),
-        )
-        for task_id, source in sources.items()
-        if source.output is not None
-    )
-    decision = engine.handle(ReuseResults(orchestration_id=state.orchestration_id, results=results), now_us)
+    events = _use(earlier, state, sources, values, now_us) if sources else []
     completed = [task_id for task_id in sources if state.tasks[task_id].status is TaskStatus.COMPLETED]
     notes = (
         ()
@@ -98,7 +84,7 @@ async def reused_from(
         else (f"Nothing of {earlier.orchestration_id} could be reused: every task has changed.",)
     )
     return Reused(
-        events=tuple(recorded.event for recorded in decision.events),
+        events=tuple(recorded.event for recorded in events),
         outputs=tuple(
             ReusedOutput(
                 task_id=task_id,
@@ -111,54 +97,48 @@ async def reused_from(
     )
 
 
-def _sources(
-    earlier: Earlier, state: State, needs: Needs, seen_whole: Container[str]
-) -> dict[TaskId, TaskState]:
-    """Return, for each reusable task, the one whose output it takes; upstream first."""
-    found: dict[TaskId, TaskState] = {}
-    for task_id in state.dag.topological_sort():
-        task = state.tasks[task_id]
-        before = earlier.state.tasks.get(task_id)
-        if before is None or not _is_same(before, task):
-            continue
-        if task.system in seen_whole and _words(earlier.state, before) != _words(state, task):
-            continue
-        tool = task.node.tool or ""
-        if earlier.needs.get(before.system, {}).get(tool) != needs.get(task.system, {}).get(tool):
-            continue  # it would be run by another declaration now
-        if any(edge.source not in found for edge in task.incoming):
-            continue
-        source = earlier.state.tasks[earlier.state.current(task_id)]
-        if source.status is TaskStatus.COMPLETED and source.output is not None:
-            found[task_id] = source
-    return found
+def _use(
+    earlier: Earlier,
+    state: State,
+    sources: dict[TaskId, TaskState],
+    values: dict[TaskId, Json],
+    now_us: int,
+) -> list[Recorded]:
+    """Complete tasks of the new orchestration; a task whose turn does not come (an edge is dead) is passed over."""
+    engine = Engine(AdaptiveTaskScheduler(SlotPool(0)))
+    engine.adopt(state)
+    events = engine.handle(TakeOver(orchestration_id=state.orchestration_id), now_us).events
+    state.unsettled += 1  # it is not to end here, even where everything is reused: whoever drives it ends it
+    for task_id, source in sources.items():
+        item: Input
+        if state.tasks[task_id].is_composite and state.tasks[task_id].node.foreach is None:
+            item = OutputsGathered(
+                orchestration_id=state.orchestration_id,
+                task_id=task_id,
+                generation=state.tasks[task_id].generation,
+                output=source.output,
+                value=values.get(task_id),
+            )
+        else:
+            item = ReuseResults(
+                orchestration_id=state.orchestration_id,
+                results=(_reusable(earlier, task_id, source, values.get(task_id)),),
+            )
+        events += engine.handle(item, now_us).events
+    state.unsettled -= 1
+    return events
 
 
-def _is_same(before: TaskState, task: TaskState) -> bool:
-    return (
-        before.system == task.system
-        and _work(before.node) == _work(task.node)
-        and _feeds(before) == _feeds(task)
+def _reusable(earlier: Earlier, task_id: TaskId, source: TaskState, value: Json) -> Reusable:
+    assert source.output is not None, "what has no output is no source"
+    before = earlier.state.tasks[task_id]
+    return Reusable(
+        task_id=task_id,
+        output=source.output,
+        value=value,
+        source=f"{earlier.orchestration_id}:{source.node.task_id}",
+        deliveries=tuple((edge.edge.source_task_id, bool(edge.delivers)) for edge in before.incoming),
     )
-
-
-def _work(node: TaskNode) -> tuple[object, ...]:
-    """Return what decides about a task's output."""
-    return node.tool, node.description, json.dumps(node.arguments, sort_keys=True)
-
-
-def _words(state: State, task: TaskState) -> tuple[object, ...]:
-    """Return what a system that sees a task whole is told besides."""
-    return state.dag.goal, task.node.system_preference, task.node.complexity_score
-
-
-def _feeds(task: TaskState) -> set[tuple[str, tuple[str, ...], bool, str | None]]:
-    """Return what decides about a task's inputs, as the DAG says it."""
-    edges = [edge.edge for edge in task.incoming]
-    return {
-        (edge.source_task_id, tuple(edge.data_requirements), edge.is_optional, edge.condition)
-        for edge in edges
-    }
 
 
 async def _values(earlier: Earlier, state: State, sources: dict[TaskId, TaskState]) -> dict[TaskId, Json]:

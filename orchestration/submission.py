@@ -1,7 +1,7 @@
 """Turns a DAG a caller hands over into a new orchestration: validated, routed, and ready to be stored.
 
-May import: orchestration.{dag, dag_file, errors, models, options, ports, validation, systems}, orchestration.engine.*,
-orchestration.execution.views, orchestration.reuse, stdlib.
+May import: orchestration.{dag, dag_file, errors, fallbacks, models, options, ports, validation, systems},
+orchestration.engine.*, orchestration.execution.views, orchestration.reuse, stdlib.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pydantic_core import to_jsonable_python
 
@@ -22,6 +22,7 @@ from orchestration.engine.scheduler import AdaptiveTaskScheduler, SlotPool
 from orchestration.engine.state import State, replay
 from orchestration.errors import InvalidArgumentError
 from orchestration.execution.views import row_of, summary_of
+from orchestration.fallbacks import fallback_nodes
 from orchestration.models import (
     MAX_NESTING,
     Json,
@@ -29,6 +30,7 @@ from orchestration.models import (
     OrchestrationId,
     OrchestrationMode,
     PlanId,
+    TaskId,
     is_unicode,
     nests_too_deeply,
 )
@@ -37,7 +39,7 @@ from orchestration.ports import DriverIdentity, NewOrchestration
 from orchestration.reuse import Earlier, Reused, reused_from
 from orchestration.systems.fingerprints import SEE_ARGUMENTS_ONLY, needs_of
 from orchestration.systems.registry import SystemRegistry
-from orchestration.systems.router import route
+from orchestration.systems.router import Routing, route, routed_dag
 from orchestration.validation import normalized
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -58,6 +60,10 @@ class Submission:
     plan_id: PlanId | None = None
     orchestration_id: OrchestrationId | None = None
     can_replan: bool = False
+    asks_caller: bool = False
+    """Whether somebody is there who can say how to go on when a task failed and no alternative is found."""
+    is_planning: bool = False
+    """Whether the plan is still being made; the DAG is empty then."""
     reuse: Earlier | None = None
     """An orchestration whose results may be used."""
 
@@ -86,13 +92,11 @@ async def prepare(
         InvalidArgumentError: The id, the key or the context can't be used.
     """
     _check_names(submission)
-    dag = normalized(submission.dag, options.limits)
+    dag = submission.dag.copy() if submission.is_planning else normalized(submission.dag, options.limits)
     if submission.goal and not dag.goal:
         dag.goal = submission.goal
     routing = await route(dag, registry)
-    for task_id, tool in routing.tools.items():
-        if tool is not None and dag.nodes[task_id].tool != tool:
-            dag.nodes[task_id] = replace(dag.nodes[task_id], tool=tool)
+    dag = routed_dag(dag, routing)
     dag_json = dag_to_json(dag)
     dag_sha256 = hashlib.sha256(dag_json).hexdigest()
     context = plain_context(submission.context)
@@ -101,16 +105,20 @@ async def prepare(
         mode=submission.mode,
         context=context,
         routes=dict(routing.routes),
+        others=routing.others,
+        fallback_routes=routing.fallbacks,
         defaults=TaskDefaults(
             max_retries=options.max_retries,
             backoff_factor=options.backoff_factor,
             timeout_seconds=options.task_timeout_seconds,
         ),
         can_replan=submission.can_replan,
+        asks_caller=submission.asks_caller,
+        is_planning=submission.is_planning,
         timeout_seconds=dag.timeout_seconds or options.orchestration_timeout_seconds,
     )
     state = replay("", dag, [Recorded(orchestration_id="", seq=1, at_us=now_us, event=submitted)])
-    needs = needs_of(routing.routes, {name: node.tool for name, node in dag.nodes.items()}, registry)
+    needs = _needs(dag, routing, registry)
     earlier = submission.reuse
     controllers = {name for name in registry if registry.get(name).kind not in SEE_ARGUMENTS_ONLY}
     reused = Reused() if earlier is None else await reused_from(earlier, state, needs, controllers, now_us)
@@ -142,6 +150,17 @@ async def prepare(
         summary=summary_of(state, AdaptiveTaskScheduler(SlotPool(options.concurrency))),
     )
     return Prepared(new, state, [*routing.warnings, *reused.notes])
+
+
+def _needs(dag: TaskDAG, routing: Routing, registry: SystemRegistry) -> dict[str, dict[str, str]]:
+    """Return what the tasks and their fallbacks need to run."""
+    routes: dict[TaskId, str] = dict(routing.routes)
+    tools: dict[TaskId, str | None] = {task_id: node.tool for task_id, node in dag.nodes.items()}
+    for task_id, systems in routing.fallbacks.items():
+        for number, fallback in enumerate(fallback_nodes(dag.nodes[task_id])):
+            place = f"{task_id}.fallback[{number}]"  # no task is called so
+            routes[place], tools[place] = systems[number], fallback.tool
+    return needs_of(routes, tools, registry)
 
 
 def base_id(text: str) -> str:

@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from orchestration.control import DRIVER_SECONDS, OrchestrationController
+from orchestration.control import DRIVER_SECONDS
 from orchestration.driver import Live
-from orchestration.errors import LeaseHeldError, NotPossibleError, OrchestrationError, StorageError
+from orchestration.editor import OrchestrationEditor
+from orchestration.engine.state import State
+from orchestration.errors import (
+    LeaseHeldError,
+    NotPossibleError,
+    OrchestrationError,
+    Problem,
+    StorageError,
+    UnroutableTaskError,
+)
 from orchestration.execution.orphans import OrphanWatch
 from orchestration.execution.session import Session
 from orchestration.execution.watch import TICK_SECONDS
@@ -20,9 +29,29 @@ from orchestration.reader import is_orphaned
 
 log = get_logger()
 
+_NO_PLANNER = "Its plan was still being made, and there is no planner here that could go on with it."
 
-class OrchestrationKeeper(OrchestrationController):
+
+class OrchestrationKeeper(OrchestrationEditor):
     """What can be done about orchestrations nobody drives."""
+
+    def _missing(self, record: OrchestrationRecord) -> list[str]:
+        """Return a sentence per thing that an orchestration needs to go on and that is missing or different here."""
+        missing = super()._missing(record)
+        if record.summary.state is OrchestrationStatus.PLANNING and self._world.planner is None:
+            missing.append(_NO_PLANNER)
+        return missing
+
+    def _refuse_missing(self, state: State) -> None:
+        """Refuse to drive an orchestration that needs systems, or a planner, which are not here.
+
+        Raises:
+            UnroutableTaskError: Something is missing; it names it.
+        """
+        super()._refuse_missing(state)
+        if state.status is OrchestrationStatus.PLANNING and self._world.planner is None:
+            fix = "configure a language model that plans, resume it where there is one, or cancel it."
+            raise UnroutableTaskError([Problem(state.orchestration_id, _NO_PLANNER, fix)])
 
     async def resume_all(self) -> list[OrchestrationId]:
         """Take over every orchestration that lost its driver; paused ones stay paused.

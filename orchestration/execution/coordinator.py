@@ -21,7 +21,6 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import anyio
 import anyio.abc
@@ -31,7 +30,11 @@ from orchestration.engine.effects import (
     AbandonAttempt,
     AnnounceFinished,
     AskVerification,
+    ContinuePlan,
+    DescribeApproval,
     Effect,
+    FindItems,
+    GatherOutputs,
     LookUpResult,
     RequestAlternative,
     StartAttempt,
@@ -39,70 +42,51 @@ from orchestration.engine.effects import (
 )
 from orchestration.engine.engine import Engine
 from orchestration.engine.events import (
-    AttemptLeftOpen,
     AttemptSucceeded,
+    ChildrenGathered,
     Recorded,
     ResultReused,
-    RetryRequested,
     TaskDecided,
-    VerificationUnclear,
 )
 from orchestration.engine.inputs import (
     DeadlineReached,
     Input,
     Interrupt,
+    PlanEnded,
+    PlanGrown,
     SlotsFreed,
     TakeOver,
 )
 from orchestration.engine.state import State
 from orchestration.errors import (
-    NotPossibleError,
+    InvalidTransitionError,
     OrchestrationInterruptedError,
-    OrchestrationNotFoundError,
     StaleFencingTokenError,
+    StateError,
     StorageError,
-    TaskNotFoundError,
 )
 from orchestration.execution.attempts import AttemptRunner
 from orchestration.execution.driven import Driven, ListenerQueue, enclosing_goals
+from orchestration.execution.letters import (
+    FindAlternative,
+    Letter,
+    MakePlan,
+    reopened_in,
+    revision_in,
+)
+from orchestration.execution.open_ends import tell_open
 from orchestration.execution.outputs import OutputCache
+from orchestration.execution.questions import QuestionDesk
 from orchestration.execution.requests import Request
+from orchestration.execution.revisions import revisions_in
 from orchestration.execution.timer import DeadlineTimer
 from orchestration.execution.views import row_of, summary_of
 from orchestration.execution.workers import Workers
 from orchestration.logs import get_logger
-from orchestration.models import OrchestrationId, TaskId
+from orchestration.models import OrchestrationId
 from orchestration.ports import CacheEntry, Commit, ControlAnswer, Lease, Listener, Storage, StoredOutput
 
 log = get_logger()
-
-FindAlternative = Callable[[State, RequestAlternative], Awaitable[Input]]
-"""Answers a `RequestAlternative` with `AlternativeFound` or `NoAlternative`."""
-
-
-@dataclass(slots=True)
-class _Letter:
-    """Something in the inbox."""
-
-    item: Input
-    output: StoredOutput | None = None
-    cached: CacheEntry | None = None
-    on_answered: Callable[[], None] | None = None
-    """Called when what it led to is committed, or never will be; for whoever waits for that."""
-    control_id: int | None = None
-    """Of the stored request it came from: its answer is stored with what it led to."""
-    refusal: tuple[Driven, ControlAnswer] | None = None
-    """In place of an input: the refusal of a stored request that can't even be put to the engine."""
-    events: list[Recorded] = field(default_factory=list)
-    """What it led to; for letters that are answered."""
-    was_heard: bool = False
-    """Whether it was decided and committed; False for one the loop ended before."""
-    error: Exception | None = None
-
-    def answer(self) -> None:
-        """Tell the caller."""
-        if self.on_answered is not None:
-            self.on_answered()
 
 
 class ParallelCoordinator:
@@ -115,7 +99,9 @@ class ParallelCoordinator:
         outputs: Outputs that dependents may need.
         clock: Where time comes from.
         draw: Draws a number in [0, 1): the jitter of attempts that were stopped.
+        desk: Answers questions about tasks.
         find_alternative: Answers an effect that asks for an alternative plan; None when nobody can.
+        make_plan: Makes the rest of a plan; None when nobody can.
         is_detailed: Whether to log every committed event at DEBUG.
     """
 
@@ -128,7 +114,9 @@ class ParallelCoordinator:
         outputs: OutputCache,
         clock: Clock,
         draw: Callable[[], float],
+        desk: QuestionDesk,
         find_alternative: FindAlternative | None = None,
+        make_plan: MakePlan | None = None,
         is_detailed: bool = False,
     ) -> None:
         self.engine = engine
@@ -141,10 +129,11 @@ class ParallelCoordinator:
         self._outputs = outputs
         self._clock = clock
         self._find_alternative = find_alternative
+        self._make_plan = make_plan
         self._is_detailed = is_detailed
-        self._inbox: deque[_Letter] = deque()
+        self._inbox: deque[Letter] = deque()
         self._mail: anyio.Event | None = None
-        self._workers = Workers(runner, clock, draw, self.post, self.driven.get, self._renew)
+        self._workers = Workers(runner, desk, clock, draw, self.post, self.driven.get, self._renew)
         self._touched: dict[OrchestrationId, Driven] = {}
         """Orchestrations that have something to be committed."""
         self._group: anyio.abc.TaskGroup | None = None
@@ -202,9 +191,11 @@ class ParallelCoordinator:
 
     def post(self, item: Input, output: StoredOutput | None = None, cached: CacheEntry | None = None) -> None:
         """Put something into the inbox."""
-        self._put(_Letter(item, output, cached))
+        self._put(Letter(item, output, cached))
 
-    async def request(self, item: Request | Interrupt, output: StoredOutput | None = None) -> list[Recorded]:
+    async def request(
+        self, item: Request | Interrupt | PlanGrown | PlanEnded, output: StoredOutput | None = None
+    ) -> list[Recorded]:
         """Put a caller's request into the inbox, wait until what it led to is committed, and return that.
 
         Raises:
@@ -215,7 +206,7 @@ class ParallelCoordinator:
             StorageError: It could not be stored.
         """
         answered = anyio.Event()
-        letter = _Letter(item, output, on_answered=answered.set)
+        letter = Letter(item, output, on_answered=answered.set)
         if not self._is_over:
             self._put(letter)
             await answered.wait()
@@ -229,13 +220,13 @@ class ParallelCoordinator:
         self, item: Request, output: StoredOutput | None, control_id: int, on_answered: Callable[[], None]
     ) -> None:
         """Put a stored request into the inbox; what became of it is stored with what it led to."""
-        self._put(_Letter(item, output, on_answered=on_answered, control_id=control_id))
+        self._put(Letter(item, output, on_answered=on_answered, control_id=control_id))
 
     def refuse(self, driven: Driven, answer: ControlAnswer) -> None:
         """Store the refusal of a request that can't even be put to the engine."""
-        self._put(_Letter(SlotsFreed(), refusal=(driven, answer)))
+        self._put(Letter(SlotsFreed(), refusal=(driven, answer)))
 
-    def _put(self, letter: _Letter) -> None:
+    def _put(self, letter: Letter) -> None:
         self._inbox.append(letter)
         if self._mail is not None:
             self._mail.set()
@@ -299,7 +290,7 @@ class ParallelCoordinator:
     # The loop
 
     async def _drive(self) -> None:
-        waiting: list[_Letter] = []
+        waiting: list[Letter] = []
         try:
             await self._drive_on(waiting)
         finally:
@@ -307,7 +298,7 @@ class ParallelCoordinator:
             for letter in (*waiting, *self._inbox):
                 letter.answer()
 
-    async def _drive_on(self, waiting: list[_Letter]) -> None:
+    async def _drive_on(self, waiting: list[Letter]) -> None:
         """Go round until cancelled; `waiting` holds the letters of this round whose senders wait for an answer."""
         while True:
             if not self._inbox:
@@ -342,7 +333,7 @@ class ParallelCoordinator:
             except StorageError as exc:  # the commit will meet the same fault, and let go of what it concerns
                 log.warning("Can't renew the leases", operation="RENEWAL_FAILED", reason=str(exc))
 
-    def _decide(self, letter: _Letter, now_us: int, effects: list[Effect]) -> None:
+    def _decide(self, letter: Letter, now_us: int, effects: list[Effect]) -> None:
         """Feed one input to the engine and note what it led to."""
         if letter.refusal is not None:
             driven, answer = letter.refusal
@@ -350,7 +341,9 @@ class ParallelCoordinator:
                 self._touched_one(driven.lease.orchestration_id).pending_answers.append(answer)
         try:
             decision = self.engine.handle(letter.item, now_us)
-        except (NotPossibleError, TaskNotFoundError, OrchestrationNotFoundError) as exc:
+        except InvalidTransitionError:
+            raise  # a mistake in the program, not in the request
+        except StateError as exc:
             letter.error = exc  # the state had moved on, or it never fitted
             self._answer_stored(letter)
             return
@@ -365,7 +358,7 @@ class ParallelCoordinator:
         if output is not None and decision.events:
             first = decision.events[0]
             # not a late report that nobody waits for any more
-            if isinstance(first.event, AttemptSucceeded | TaskDecided | ResultReused):
+            if isinstance(first.event, AttemptSucceeded | TaskDecided | ResultReused | ChildrenGathered):
                 driven = self.driven[first.orchestration_id]
                 driven.pending_outputs.append(output)
                 self._outputs.put(first.orchestration_id, output.task_id, output.text)
@@ -379,7 +372,7 @@ class ParallelCoordinator:
         self._touched[orchestration_id] = driven
         return driven
 
-    def _answer_stored(self, letter: _Letter) -> None:
+    def _answer_stored(self, letter: Letter) -> None:
         """Add the answer to a stored request to what its orchestration commits next."""
         orchestration_id = getattr(letter.item, "orchestration_id", None)
         driven = self.driven.get(orchestration_id) if orchestration_id is not None else None
@@ -392,10 +385,11 @@ class ParallelCoordinator:
             code=getattr(error, "code", ""),
             message="" if error is None else str(error),
             task_ids=reopened_in(letter.events),
+            revision=revision_in(letter.events),
         )
         self._touched_one(driven.lease.orchestration_id).pending_answers.append(answer)
 
-    async def _commit(self, touched: list[Driven], waiting: list[_Letter]) -> None:
+    async def _commit(self, touched: list[Driven], waiting: list[Letter]) -> None:
         """Store what the engine decided; let go of every orchestration for which that fails."""
         while touched:
             commits = [self._commit_of(driven) for driven in touched]
@@ -411,11 +405,10 @@ class ParallelCoordinator:
                 self._give_up(exc, touched, waiting)
                 return
             for driven, commit in zip(touched, commits, strict=True):
-                events = driven.pending_events
-                if driven.is_critical:
-                    _tell_open(driven.state, events)
+                events, changed = driven.pending_events, list(driven.state.touched)
+                tell_open(driven.state, events)
                 driven.clear_pending()
-                driven.publish(events, commit.summary)
+                driven.publish(changed, events, commit.summary)
                 if self._is_detailed and log.is_enabled_for(logging.DEBUG):
                     for recorded in events:
                         log.debug(
@@ -427,7 +420,7 @@ class ParallelCoordinator:
                         )
             return
 
-    def _fence_off(self, exc: StaleFencingTokenError, waiting: list[_Letter]) -> None:
+    def _fence_off(self, exc: StaleFencingTokenError, waiting: list[Letter]) -> None:
         """Let go of what another process has taken over; nobody is told that it was done."""
         log.warning(
             "Another process took the orchestration over",
@@ -439,7 +432,7 @@ class ParallelCoordinator:
             if getattr(letter.item, "orchestration_id", None) == exc.orchestration_id:
                 letter.error = letter.error or exc
 
-    def _give_up(self, exc: Exception, touched: list[Driven], waiting: list[_Letter]) -> None:
+    def _give_up(self, exc: Exception, touched: list[Driven], waiting: list[Letter]) -> None:
         """Let go of everything that could not be stored; it can be resumed from what is."""
         log.error(
             "Can't store",
@@ -464,6 +457,7 @@ class ParallelCoordinator:
             summary=summary_of(state, self.engine.scheduler),
             cached=driven.pending_cached,
             answers=driven.pending_answers,
+            revisions=revisions_in(driven.pending_events),
             is_critical=driven.is_critical or bool(driven.pending_answers),
         )
 
@@ -480,7 +474,9 @@ class ParallelCoordinator:
                 self._workers.abandon(effect)
             case RequestAlternative():
                 self._request_alternative(effect)
-            case AskVerification() | LookUpResult():
+            case ContinuePlan():
+                self._continue_plan(effect)
+            case AskVerification() | LookUpResult() | DescribeApproval() | FindItems() | GatherOutputs():
                 self._workers.answer(self.driven[effect.orchestration_id].state, effect)
             case AnnounceFinished():
                 self._announce(effect)
@@ -516,32 +512,33 @@ class ParallelCoordinator:
         if self._find_alternative is not None:
             self.post(await self._find_alternative(state, effect))
 
+    # Plans still being made
 
-def _tell_open(state: State, events: list[Recorded]) -> None:
-    """Log the tasks that wait for a decision from now on: nothing else may tell whoever runs this.
+    def _continue_plan(self, effect: ContinuePlan) -> None:
+        assert self._group is not None, "effects are carried out only while running"
+        driven = self.driven[effect.orchestration_id]
+        if self._make_plan is None:
+            reason = "plan_incomplete: its plan was still being made, and there is no planner here that could go on"
+            self.post(PlanEnded(orchestration_id=effect.orchestration_id, error=reason))
+        else:
+            self._group.start_soon(self._plan, driven, self._make_plan)
 
-    One with a `verify` waits for its answer first, and for a decision only once that was unclear.
-    """
-    for recorded in events:
-        event = recorded.event
-        match event:
-            case AttemptLeftOpen() if state.tasks[event.task_id].node.verify is None:
-                reason = event.error.message
-            case VerificationUnclear():
-                reason = event.reason
-            case _:
-                continue
-        log.warning(
-            "Nobody knows how an attempt ended; its task waits for a decision",
-            operation="TASK_UNKNOWN",
-            orchestration_id=recorded.orchestration_id,
-            task_id=event.task_id,
-            reason=reason,
-        )
+    async def _plan(self, driven: Driven, make_plan: MakePlan) -> None:
+        """Have the rest of a plan made, for as long as this very driver of the orchestration is there to take it."""
+        identifier = driven.lease.orchestration_id
+
+        async def hand_in(item: PlanGrown | PlanEnded) -> list[Recorded]:
+            if self.driven.get(identifier) is not driven:  # let go of, and perhaps taken up again since
+                raise OrchestrationInterruptedError(identifier)
+            return await self.request(item)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(_cancel_at_the_end, driven, group.cancel_scope)
+            await make_plan(driven, hand_in)
+            group.cancel_scope.cancel()
 
 
-def reopened_in(events: list[Recorded]) -> tuple[TaskId, ...]:
-    """Return the tasks that a retry made pending again; none where there was no retry."""
-    return next(
-        (recorded.event.task_ids for recorded in events if isinstance(recorded.event, RetryRequested)), ()
-    )
+async def _cancel_at_the_end(driven: Driven, scope: anyio.CancelScope) -> None:
+    """Cancel what is done for an orchestration once it has ended, or is driven here no longer."""
+    await driven.finished.wait()
+    scope.cancel()

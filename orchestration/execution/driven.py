@@ -14,20 +14,11 @@ from collections.abc import Callable, Iterable
 import anyio
 
 from orchestration.engine.events import (
-    AttemptFailed,
-    AttemptInterrupted,
-    AttemptLeftOpen,
-    AttemptStarted,
-    AttemptSucceeded,
-    PlanRevised,
     Recorded,
-    RetryRequested,
-    TaskDecided,
-    TaskFailed,
-    TasksCancelled,
-    VerificationUnclear,
 )
+from orchestration.engine.policy import asked_words
 from orchestration.engine.state import State
+from orchestration.engine.task_state import TaskState
 from orchestration.models import ErrorRecord, TaskId, TaskStatus
 from orchestration.ports import CacheEntry, ControlAnswer, Lease, Listener, StoredOutput, Summary
 
@@ -78,20 +69,18 @@ class Driven:
         self.goals = goals
         self.summary = summary
         """As committed."""
-        self.running: dict[TaskId, None] = dict.fromkeys(state.running)
+        self.running: dict[TaskId, None] = {}
         """Running tasks, as committed."""
-        self.errors: dict[TaskId, ErrorRecord] = {
-            task_id: task.error
-            for task_id, task in state.tasks.items()
-            if task.error is not None and task.status is TaskStatus.FAILED
-        }
+        self.errors: dict[TaskId, ErrorRecord] = {}
         """Why tasks failed for good, as committed."""
-        self.open_questions: dict[TaskId, str] = {
-            task_id: task.note or ""
-            for task_id, task in state.tasks.items()
-            if task.status is TaskStatus.UNKNOWN
-        }
+        self.open_questions: dict[TaskId, str] = {}
         """What is known of the tasks that wait for a decision, as committed."""
+        self.approvals: dict[TaskId, str] = {}
+        """What the tasks would run that wait for somebody's yes, as committed."""
+        self.asked: dict[TaskId, str] = {}
+        """Why whoever submitted it is asked how to go on with a task, as committed."""
+        for task in state.tasks.values():
+            self._note(task)
         self.last_seq = state.last_seq
         """Of the last committed event."""
         self.pending_events: list[Recorded] = []
@@ -115,41 +104,41 @@ class Driven:
             task = self.state.tasks.get(getattr(recorded.event, "task_id", ""))
             self.is_critical = task is not None and not task.node.idempotent
 
+    def _note(self, task: TaskState) -> None:
+        """Take a task out of every list of what is going on, and put it where it belongs now."""
+        task_id = task.node.task_id
+        for listed in (self.running, self.errors, self.open_questions, self.approvals, self.asked):
+            listed.pop(task_id, None)
+        match task.status:
+            case TaskStatus.RUNNING:
+                self.running[task_id] = None
+            case TaskStatus.FAILED if task.error is not None:
+                self.errors[task_id] = task.error
+            case TaskStatus.UNKNOWN:
+                self.open_questions[task_id] = task.note or ""
+            case TaskStatus.AWAITING_APPROVAL:
+                self.approvals[task_id] = task.note or ""
+            case TaskStatus.REPLANNING if task.is_asked:
+                self.asked[task_id] = asked_words(task.note or "", task.error)
+            case _:
+                pass
+
     def clear_pending(self) -> None:
         """Forget what has been committed."""
         self.pending_events, self.pending_outputs, self.pending_cached, self.pending_answers = [], [], [], []
         self.is_critical = False
         self.state.touched.clear()
 
-    def publish(self, events: list[Recorded], summary: Summary) -> None:  # noqa: C901  one flat case per event
-        """Make committed events visible."""
-        for recorded in events:
-            event = recorded.event
-            match event:
-                case AttemptStarted():
-                    self.running[event.task_id] = None
-                case AttemptSucceeded() | AttemptFailed() | AttemptInterrupted():
-                    self.running.pop(event.task_id, None)
-                case AttemptLeftOpen():
-                    self.running.pop(event.task_id, None)
-                    self.open_questions[event.task_id] = event.error.message
-                case VerificationUnclear():
-                    self.open_questions[event.task_id] += f" `verify` could not say: {event.reason}"
-                case TaskDecided():
-                    self.open_questions.pop(event.task_id, None)
-                case TaskFailed():
-                    self.errors[event.task_id] = event.error
-                case TasksCancelled():
-                    for task_id in event.task_ids:
-                        self.running.pop(task_id, None)
-                        self.open_questions.pop(task_id, None)
-                case PlanRevised():
-                    self.errors.pop(event.task_id, None)
-                case RetryRequested():
-                    for task_id in event.task_ids:
-                        self.errors.pop(task_id, None)
-                case _:
-                    pass
+    def publish(self, touched: Iterable[TaskId], events: list[Recorded], summary: Summary) -> None:
+        """Make committed events visible; nothing else has been decided since.
+
+        Args:
+            touched: The tasks they changed.
+            events: They themselves, in order.
+            summary: How it stands after them.
+        """
+        for task_id in touched:
+            self._note(self.state.tasks[task_id])
         self.summary = summary
         if not events:
             return

@@ -1,6 +1,6 @@
 """A control request as the engine's input, with the output it may bring.
 
-May import: orchestration.{errors, models, options, ports}, orchestration.engine.inputs,
+May import: orchestration.{dag, errors, models, options, ports}, orchestration.engine.inputs,
 orchestration.execution.outputs, orchestration.systems.base, stdlib.
 """
 
@@ -9,15 +9,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeAlias, assert_never
 
-from orchestration.engine.inputs import Cancel, Decide, Pause, Resume, Retry
+from orchestration.dag import TaskDAG
+from orchestration.engine.inputs import (
+    AlternativeFound,
+    Approve,
+    Cancel,
+    Decide,
+    EditPlan,
+    Pause,
+    Resume,
+    Retry,
+)
 from orchestration.errors import AttemptFailedError, InvalidArgumentError
 from orchestration.execution.outputs import encode_output
-from orchestration.models import OrchestrationId, as_unicode
+from orchestration.models import OrchestrationId, TaskId, as_unicode
 from orchestration.options import Limits
-from orchestration.ports import ControlAction, ControlRequest, StoredOutput
+from orchestration.ports import ControlAction, ControlRequest, Edit, Graft, StoredOutput
 from orchestration.systems.base import bounded
 
-Request: TypeAlias = Pause | Resume | Cancel | Retry | Decide
+Request: TypeAlias = Pause | Resume | Cancel | Retry | Decide | Approve | EditPlan | AlternativeFound
 """What people and agents ask for."""
 
 
@@ -45,6 +55,10 @@ def input_of(
             ), None
         case ControlAction.DECIDE:
             return _decide(orchestration_id, request, limits)
+        case ControlAction.APPROVE | ControlAction.REJECT:
+            return _approve(orchestration_id, request), None
+        case ControlAction.EDIT:
+            return _edit(orchestration_id, request), None
         case _:
             assert_never(request.action)
 
@@ -52,11 +66,9 @@ def input_of(
 def _decide(
     orchestration_id: OrchestrationId, request: ControlRequest, limits: Limits
 ) -> tuple[Decide, StoredOutput | None]:
-    if len(request.task_ids) != 1:
-        raise InvalidArgumentError("tasks", list(request.task_ids), "exactly one task for `decide`")
+    task_id = _only_task(request)
     if request.decision is None:
         raise InvalidArgumentError("decision", None, "retry, done or failed")
-    task_id = request.task_ids[0]
     item = Decide(
         orchestration_id=orchestration_id,
         task_id=task_id,
@@ -82,3 +94,53 @@ def _decide(
         ),
         stored,
     )
+
+
+def _only_task(request: ControlRequest) -> TaskId:
+    if len(request.task_ids) != 1:
+        expected = f"exactly one task for `{request.action}`"
+        raise InvalidArgumentError("tasks", list(request.task_ids), expected)
+    return request.task_ids[0]
+
+
+def _approve(orchestration_id: OrchestrationId, request: ControlRequest) -> Approve:
+    return Approve(
+        orchestration_id=orchestration_id,
+        task_id=_only_task(request),
+        is_approved=request.action is ControlAction.APPROVE,
+        digest=request.digest,
+        by=request.by,
+        reason=request.reason,
+    )
+
+
+def _edit(orchestration_id: OrchestrationId, request: ControlRequest) -> EditPlan | AlternativeFound:
+    """Return a change of the graph, or an alternative for a task whose failure is asked about."""
+    match request.edit:
+        case Edit() as edit:
+            return EditPlan(
+                orchestration_id=orchestration_id,
+                expected_revision=edit.expected_revision,
+                change=edit.change,
+                values=edit.values,
+                by=request.by,
+                reason=request.reason,
+                undoes=edit.undoes,
+            )
+        case Graft() as graft:
+            dag = TaskDAG(graft.task_id)
+            for node in graft.tasks:
+                dag.nodes[node.task_id] = node
+            dag.edges = list(graft.edges)
+            return AlternativeFound(
+                orchestration_id=orchestration_id,
+                task_id=graft.task_id,
+                dag=dag,
+                routes=graft.routes,
+                delivers=graft.delivers,
+                reason=request.reason,
+                by=request.by,
+                expected_revision=graft.expected_revision,
+            )
+        case None:
+            raise InvalidArgumentError("edit", None, "the change of the graph")

@@ -19,7 +19,6 @@ import anyio.abc
 import anyio.lowlevel
 
 from orchestration.clock import Clock
-from orchestration.engine.effects import RequestAlternative
 from orchestration.engine.engine import Engine, EngineOptions
 from orchestration.engine.events import (
     AttemptSucceeded,
@@ -30,31 +29,29 @@ from orchestration.engine.events import (
     Recorded,
     TaskFailed,
 )
-from orchestration.engine.inputs import AlternativeFound, Input, NoAlternative
 from orchestration.engine.prioritizer import DynamicTaskPrioritizer
 from orchestration.engine.scheduler import AdaptiveTaskScheduler, SlotPool
-from orchestration.engine.state import State
 from orchestration.errors import (
     NotPossibleError,
-    OrchestrationError,
     OrchestrationInterruptedError,
     StorageError,
 )
+from orchestration.execution.alternatives import AlternativeFinder
 from orchestration.execution.attempts import AttemptRunner
 from orchestration.execution.coordinator import ParallelCoordinator
 from orchestration.execution.driven import Driven
+from orchestration.execution.growing import PlanGrower
 from orchestration.execution.identity import this_process
 from orchestration.execution.leases import LeaseObserver
 from orchestration.execution.outputs import OutputCache
+from orchestration.execution.preparation import Preparation
+from orchestration.execution.questions import QuestionDesk
 from orchestration.execution.state_mirror import StateMirror
 from orchestration.execution.watch import Watch
 from orchestration.logs import get_logger
-from orchestration.models import OrchestrationId, TaskStatus
 from orchestration.options import OrchestratorOptions
-from orchestration.ports import AlternativeRequest, DriverIdentity, Replanner, Storage
-from orchestration.systems.base import bounded, words_of
+from orchestration.ports import DriverIdentity, Replanner, Storage, StreamPlanner
 from orchestration.systems.registry import SystemRegistry
-from orchestration.systems.router import route
 
 log = get_logger()
 
@@ -81,6 +78,8 @@ class World:
     options: OrchestratorOptions
     clock: Clock
     replanner: Replanner | None
+    planner: StreamPlanner | None
+    """Makes plans while they run already; None when nobody can."""
     rng: random.Random
     identity: DriverIdentity = field(init=False)
     observer: LeaseObserver = field(init=False)
@@ -121,24 +120,19 @@ class Session:
                 max_replans=options.limits.max_replans,
             ),
         )
-        self._outputs = OutputCache(world.storage)
-        self._runner = AttemptRunner(
-            world.registry,
-            world.storage,
-            self._outputs,
-            options.limits,
-            world.rng,
-            world.clock,
-            world.identity.instance,
-        )
+        outputs = OutputCache(world.storage)
+        preparation = Preparation(outputs, options.limits, world.identity.instance)
+        grower = None if world.planner is None else PlanGrower(world.registry, preparation, world.planner)
         self.coordinator = ParallelCoordinator(
             engine=engine,
             storage=world.storage,
-            runner=self._runner,
-            outputs=self._outputs,
+            runner=AttemptRunner(world.registry, preparation, options.limits, world.rng, world.clock),
+            desk=QuestionDesk(world.registry, world.storage, preparation, options.limits, world.clock),
+            outputs=outputs,
             clock=world.clock,
             draw=world.rng.random,
-            find_alternative=self._find_alternative,
+            find_alternative=AlternativeFinder(world.registry, preparation, world.replanner).find,
+            make_plan=None if grower is None else grower.grow,
             is_detailed=options.enable_detailed_metrics,
         )
         self.watch = Watch(world.storage, self.coordinator, world.identity, world.clock, options)
@@ -237,55 +231,3 @@ class Session:
         peers = [session.coordinator for session in self.world.sessions]
         for coordinator in peers:
             coordinator.peers = peers
-
-    async def _find_alternative(self, state: State, effect: RequestAlternative) -> Input:
-        """Ask the replanner, and route what it made; every fault of it is a refusal with its reason."""
-        orchestration_id, task_id = effect.orchestration_id, effect.task_id
-        task = state.tasks[task_id]
-        world = self.world
-        replanner = world.replanner
-        if replanner is None:
-            return NoAlternative(
-                orchestration_id=orchestration_id, task_id=task_id, reason="there is no planner to ask"
-            )
-        try:
-            completed = [
-                other for other, entry in state.tasks.items() if entry.status is TaskStatus.COMPLETED
-            ]
-            request = AlternativeRequest(
-                orchestration_id=orchestration_id,
-                task=task.node,
-                error=effect.error,
-                goal=state.dag.goal,
-                context=state.context,
-                inputs=await self._runner.inputs(state, task),
-                completed=completed,
-                systems=world.registry.names,
-            )
-            dag = await replanner.alternative(request)
-            if dag is None:
-                reason = "the planner had none"
-                return NoAlternative(orchestration_id=orchestration_id, task_id=task_id, reason=reason)
-            routing = await route(dag, self.world.registry)
-        except OrchestrationError as exc:
-            return NoAlternative(
-                orchestration_id=orchestration_id, task_id=task_id, reason=bounded(words_of(exc))
-            )
-        except Exception as exc:  # noqa: BLE001  the caller's planner may raise anything; that is no reason to stop
-            words = bounded(words_of(exc))
-            log.warning("The replanner failed", operation="REPLAN_FAILED", task_id=task_id, reason=words)
-            return NoAlternative(
-                orchestration_id=orchestration_id, task_id=task_id, reason=f"the planner failed: {words}"
-            )
-        return AlternativeFound(
-            orchestration_id=orchestration_id,
-            task_id=task_id,
-            dag=dag,
-            routes=routing.routes,
-            delivers=_delivering(dag.metadata.get("delivers")),
-            reason=effect.error.message,
-        )
-
-
-def _delivering(named: object) -> OrchestrationId | None:
-    return named if isinstance(named, str) else None

@@ -2,21 +2,31 @@
 
 May import: orchestration.{dag, errors, models, options}, orchestration.engine.*, stdlib.
 
-Every task succeeds at its first attempt and every edge delivers: what a condition will say can't be known beforehand.
+Every task succeeds at its first attempt, every edge delivers and whoever is asked agrees at once: what a condition or a
+person will say can't be known beforehand. A list that is not known yet has an assumed number of items.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypedDict
 
 from orchestration.dag import TaskDAG
-from orchestration.engine.effects import StartAttempt
+from orchestration.engine.effects import Effect, FindItems, GatherOutputs, StartAttempt
 from orchestration.engine.engine import Engine
 from orchestration.engine.events import OrchestrationSubmitted, Recorded
-from orchestration.engine.inputs import Input, OutputRef, ReportSuccess, TakeOver, TaskDefaults
+from orchestration.engine.inputs import (
+    Input,
+    ItemsFound,
+    OutputRef,
+    OutputsGathered,
+    ReportSuccess,
+    TakeOver,
+    TaskDefaults,
+)
 from orchestration.engine.prioritizer import DynamicTaskPrioritizer
 from orchestration.engine.scheduler import AdaptiveTaskScheduler, SlotPool
 from orchestration.engine.state import State, replay
@@ -35,6 +45,7 @@ def simulate(
     mode: OrchestrationMode | None = None,
     options: OrchestratorOptions | None = None,
     durations: Mapping[TaskId, float] | None = None,
+    assumed_items: int = 1,
 ) -> dict[str, Any]:
     """Return what running a DAG would take.
 
@@ -44,15 +55,18 @@ def simulate(
         mode: SIMPLE, HIERARCHICAL or ADAPTIVE; the options' default when absent.
         options: Ranking policy and defaults.
         durations: True seconds per task; the DAG's estimates then only guide the ranking. Tasks not named take their
-            expected duration.
+            expected duration. A `foreach`'s is that of each of its items.
+        assumed_items: How many items a list has that is not known before the run.
 
     Returns:
         `makespan_seconds`, `lower_bound_seconds` (no schedule can be shorter), `critical_path` (task ids), `cost`,
         `utilization` (busy part of all workers' time, 0 to 1), `workers`, `mode`, and `schedule`: a list of
-        `{task_id, start_seconds, finish_seconds, worker}` by start.
+        `{task_id, start_seconds, finish_seconds, worker}` by start. Where lists are not known yet, `assumed_items` says
+        how many items were assumed, by task.
 
     Raises:
-        InvalidArgumentError: `workers` is less than 1, or a duration is negative or of an unknown task.
+        InvalidArgumentError: `workers` or `assumed_items` is less than 1, or a duration is negative or of an unknown
+            task.
         CycleError: The edges form a cycle.
         UnknownDependencyError: An edge names a task that is not there.
     """
@@ -61,30 +75,55 @@ def simulate(
     workers = options.concurrency if workers is None else workers
     if workers < 1:
         raise InvalidArgumentError("workers", workers, "1 or more")
+    if assumed_items < 1:
+        raise InvalidArgumentError("assumed_items", assumed_items, "1 or more")
     dag.validate_dependencies()
     seconds = {**dag.expected_durations(), **_checked(dag, durations or {})}
+    items = item_counts(dag, assumed_items)
     state = _state(dag, mode)
     scheduler = AdaptiveTaskScheduler(
         SlotPool(1 if mode is OrchestrationMode.SIMPLE else workers),
         DynamicTaskPrioritizer(options.prioritization),
         is_adaptive=options.enable_adaptive_scheduling,
     )
-    schedule = _run(Engine(scheduler), state, seconds, workers)
+    schedule = _Run(Engine(scheduler), state, seconds, items).to_its_end(workers)
     makespan = max((entry["finish_seconds"] for entry in schedule), default=0.0)
     work = sum(entry["finish_seconds"] - entry["start_seconds"] for entry in schedule)
     used = 1 if mode is OrchestrationMode.SIMPLE else workers
-    return {
+    parents = dag.parents()
+    runs = {task_id: items.get(task_id, 1) for task_id in dag.nodes if task_id not in parents}
+    spent = sum(seconds[task_id] * count for task_id, count in runs.items())
+    once = {task_id: seconds[task_id] if runs.get(task_id) else 0.0 for task_id in dag.nodes}
+    path = dag.critical_path(once)
+    document: dict[str, Any] = {
         "dag_id": dag.dag_id,
         "mode": mode.value,
         "workers": used,
-        "total_tasks": len(dag.nodes),
+        "total_tasks": sum(runs.values()),
         "makespan_seconds": makespan,
-        "lower_bound_seconds": dag.lower_bound_seconds(used, seconds),
-        "critical_path": list(dag.critical_path(seconds).task_ids),
-        "cost": sum(node.cost or 0.0 for node in dag.nodes.values()),
+        "lower_bound_seconds": max(path.seconds, spent / used),
+        "critical_path": list(path.task_ids),
+        "cost": sum((dag.nodes[task_id].cost or 0.0) * count for task_id, count in runs.items()),
         "utilization": work / (makespan * used) if makespan else 1.0,
         "schedule": schedule,
     }
+    if assumed := assumed_lists(dag):
+        document["assumed_items"] = dict.fromkeys(assumed, assumed_items)
+    return document
+
+
+def item_counts(dag: TaskDAG, assumed_items: int = 1) -> dict[TaskId, int]:
+    """Return how many items each `foreach` of a DAG has: as many as its list, or the assumed number."""
+    return {
+        task_id: len(node.foreach) if isinstance(node.foreach, list) else assumed_items
+        for task_id, node in dag.nodes.items()
+        if node.foreach is not None
+    }
+
+
+def assumed_lists(dag: TaskDAG) -> list[TaskId]:
+    """Return the tasks whose lists are known only when what they name has run."""
+    return [task_id for task_id, node in dag.nodes.items() if isinstance(node.foreach, str)]
 
 
 class Estimate(TypedDict):
@@ -107,7 +146,7 @@ def estimate(dag: TaskDAG, workers: int) -> Estimate:
     """
     simulated = simulate(dag, workers=workers, mode=OrchestrationMode.HIERARCHICAL)
     return Estimate(
-        tasks=len(dag.nodes),
+        tasks=len(dag.nodes) - len(dag.parents()),
         width=dag.width(),
         critical_path_seconds=round(dag.critical_path().seconds, 3),
         expected_seconds=round(simulated["makespan_seconds"], 3),
@@ -127,8 +166,13 @@ def _state(dag: TaskDAG, mode: OrchestrationMode) -> State:
     """Return the state of a fresh orchestration of `dag` in which every edge delivers and every task runs."""
     plain = dag.copy()
     for task_id, node in dag.nodes.items():
-        if node.cache is not None or node.heartbeat_timeout_seconds is not None:
-            plain.nodes[task_id] = replace(node, cache=None, heartbeat_timeout_seconds=None)
+        if any(
+            value is not None
+            for value in (node.cache, node.heartbeat_timeout_seconds, node.approval, node.fallback)
+        ):
+            plain.nodes[task_id] = replace(
+                node, cache=None, heartbeat_timeout_seconds=None, approval=None, fallback=None
+            )
     plain.edges = [replace(edge, condition=None, data_requirements=[]) for edge in dag.edges]
     submitted = OrchestrationSubmitted(
         dag_sha256="",
@@ -139,32 +183,75 @@ def _state(dag: TaskDAG, mode: OrchestrationMode) -> State:
     return replay(_ID, plain, [Recorded(orchestration_id=_ID, seq=1, at_us=0, event=submitted)])
 
 
-def _run(engine: Engine, state: State, seconds: Mapping[TaskId, float], workers: int) -> list[dict[str, Any]]:
-    """Drive the engine until the orchestration ends and return what ran when and where."""
-    engine.adopt(state)
-    schedule: list[dict[str, Any]] = []
-    idle = list(range(min(workers, len(state.tasks))))
-    running: list[tuple[int, int, StartAttempt, int]] = []
-    now_us = 0
-    item: Input = TakeOver(orchestration_id=_ID)
-    while True:
-        for effect in engine.handle(item, now_us).effects:
-            if isinstance(effect, StartAttempt):
+class _Run:
+    """One run of the engine in which time is what the next task to end says."""
+
+    def __init__(
+        self, engine: Engine, state: State, seconds: Mapping[TaskId, float], items: Mapping[TaskId, int]
+    ) -> None:
+        self._engine = engine
+        self._state = state
+        self._seconds = seconds
+        self._items = items
+        self._inputs: deque[Input] = deque([TakeOver(orchestration_id=_ID)])
+        self._running: list[tuple[int, int, StartAttempt, int]] = []
+        self._schedule: list[dict[str, Any]] = []
+        self._now_us = 0
+
+    def to_its_end(self, workers: int) -> list[dict[str, Any]]:
+        """Drive the engine until the orchestration ends and return what ran when and where."""
+        self._engine.adopt(self._state)
+        most = len(self._state.tasks) + sum(self._items.values())
+        idle = list(range(min(workers, most)))
+        while True:
+            while self._inputs:
+                for effect in self._engine.handle(self._inputs.popleft(), self._now_us).effects:
+                    self._perform(effect, idle)
+            if not self._running:
+                return self._schedule
+            self._now_us, _, ended, worker = heapq.heappop(self._running)
+            heapq.heappush(idle, worker)
+            self._inputs.append(
+                ReportSuccess(
+                    orchestration_id=_ID, task_id=ended.task_id, attempt=ended.attempt, output=_NOTHING
+                )
+            )
+
+    def _perform(self, effect: Effect, idle: list[int]) -> None:
+        """Do at once what the engine asks for, but for attempts: those take their time."""
+        match effect:
+            case StartAttempt():
                 worker = heapq.heappop(idle)
-                finish_us = now_us + round(seconds[effect.task_id] * 1_000_000)
-                heapq.heappush(running, (finish_us, len(schedule), effect, worker))
-                schedule.append(
+                node = self._state.tasks[effect.task_id].node
+                # An item takes what its list was said to take for each.
+                whose = effect.task_id if effect.task_id in self._seconds else node.parent or effect.task_id
+                finish_us = self._now_us + round(self._seconds[whose] * 1_000_000)
+                heapq.heappush(self._running, (finish_us, len(self._schedule), effect, worker))
+                self._schedule.append(
                     {
                         "task_id": effect.task_id,
-                        "start_seconds": now_us / 1_000_000,
+                        "start_seconds": self._now_us / 1_000_000,
                         "finish_seconds": finish_us / 1_000_000,
                         "worker": worker,
                     }
                 )
-        if not running:
-            return schedule
-        now_us, _, ended, worker = heapq.heappop(running)
-        heapq.heappush(idle, worker)
-        item = ReportSuccess(
-            orchestration_id=_ID, task_id=ended.task_id, attempt=ended.attempt, output=_NOTHING
-        )
+            case FindItems():
+                self._inputs.append(
+                    ItemsFound(
+                        orchestration_id=_ID,
+                        task_id=effect.task_id,
+                        generation=effect.generation,
+                        count=self._items[effect.task_id],
+                    )
+                )
+            case GatherOutputs():
+                self._inputs.append(
+                    OutputsGathered(
+                        orchestration_id=_ID,
+                        task_id=effect.task_id,
+                        generation=effect.generation,
+                        output=_NOTHING,
+                    )
+                )
+            case _:
+                pass  # nothing else is asked for where every task succeeds

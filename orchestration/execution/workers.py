@@ -1,7 +1,7 @@
 """A standing set of workers that run attempts and report how they ended; and the questions asked beside them.
 
-May import: orchestration.{clock, logs, models}, orchestration.engine.*, orchestration.execution.{attempts, driven},
-anyio, stdlib.
+May import: orchestration.{clock, logs, models}, orchestration.engine.*, orchestration.execution.{attempts, driven,
+questions}, anyio, stdlib.
 
 One anyio task per worker, not per attempt: starting one costs more than most of what the loop does for a task.
 """
@@ -16,17 +16,12 @@ import anyio
 import anyio.abc
 
 from orchestration.clock import Clock
-from orchestration.engine.effects import (
-    AbandonAttempt,
-    AskVerification,
-    LookUpResult,
-    StartAttempt,
-    StopAttempt,
-)
+from orchestration.engine.effects import AbandonAttempt, StartAttempt, StopAttempt
 from orchestration.engine.inputs import Heartbeat, ReportCancelled
 from orchestration.engine.state import State
 from orchestration.execution.attempts import AttemptRunner, Reported
 from orchestration.execution.driven import Driven, enclosing_goals
+from orchestration.execution.questions import QuestionDesk, TaskQuestion
 from orchestration.logs import get_logger
 from orchestration.models import OrchestrationId, TaskId, TaskStatus
 
@@ -38,7 +33,7 @@ _QUESTION = 0
 """In place of an attempt's number: a question about its task. Numbers count from 1."""
 
 _QUESTIONS_AT_ONCE = 20
-"""Verifications and looks into the cache under way at once; they hold no slot."""
+"""Questions under way at once; they hold no slot."""
 
 _BEATS_PER_LIMIT = 4
 """How often, within the longest silence allowed, an attempt's signs of life are passed on."""
@@ -60,6 +55,7 @@ class Workers:
 
     Args:
         runner: Runs one attempt.
+        desk: Answers questions about tasks.
         clock: Where time comes from.
         draw: Draws a number in [0, 1): the jitter of attempts that were stopped.
         post: Takes reports: input, output, its place in the cache.
@@ -70,6 +66,7 @@ class Workers:
     def __init__(
         self,
         runner: AttemptRunner,
+        desk: QuestionDesk,
         clock: Clock,
         draw: Callable[[], float],
         post: Callable[..., None],
@@ -77,6 +74,7 @@ class Workers:
         confirm: Callable[[], Awaitable[None]],
     ) -> None:
         self._runner = runner
+        self._desk = desk
         self._clock = clock
         self._draw = draw
         self._post = post
@@ -164,7 +162,7 @@ class Workers:
             )
             self.hire()
 
-    def answer(self, state: State, effect: AskVerification | LookUpResult) -> None:
+    def answer(self, state: State, effect: TaskQuestion) -> None:
         """Have a question of the engine about a task answered."""
         assert self._group is not None, "questions are asked only while the coordinator runs"
         self._group.start_soon(self._answer, state, effect)
@@ -244,16 +242,13 @@ class Workers:
                     )
                 )
 
-    async def _answer(self, state: State, effect: AskVerification | LookUpResult) -> None:
+    async def _answer(self, state: State, effect: TaskQuestion) -> None:
         """Answer a question of the engine, unless the orchestration is let go meanwhile."""
         key = (effect.orchestration_id, effect.task_id, _QUESTION)
         with anyio.CancelScope() as scope:
             self._scopes[key] = scope
             async with self._questions:
-                if isinstance(effect, AskVerification):
-                    reported = await self._runner.verify(state, effect)
-                else:
-                    reported = await self._runner.look_up(state, effect)
+                reported = await self._desk.answer(state, effect)
             self._post(reported.report, reported.output)
         if self._scopes.get(key) is scope:
             del self._scopes[key]

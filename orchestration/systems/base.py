@@ -173,8 +173,8 @@ def nearest(name: str, names: Iterable[str]) -> list[str]:
 
 
 def base_task_id(task_id: str) -> str:
-    """Return a task's id without the `~n` that marks a task of an alternative plan."""
-    return task_id.partition("~")[0]
+    """Return a task's id without the `~n` of an alternative plan and the `[n]` of a `foreach`."""
+    return task_id.partition("~")[0].partition("[")[0]
 
 
 def unknown_tool(system: str, tool: str, known: Collection[str]) -> InvalidArgumentError:

@@ -1,6 +1,7 @@
 """Decides, before anything starts, which system each task goes to.
 
-May import: orchestration.{dag, errors, models, ports}, orchestration.systems.{base, registry}, stdlib.
+May import: orchestration.{dag, errors, fallbacks, models, ports}, orchestration.engine.inputs,
+orchestration.systems.{base, registry}, stdlib.
 
 In this order, for each task:
 
@@ -19,12 +20,14 @@ first
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from orchestration.dag import TaskDAG
+from orchestration.engine.inputs import Routes
 from orchestration.errors import AttemptError, InvalidArgumentError, Problem, UnroutableTaskError
-from orchestration.models import AUTO, TaskId, TaskNode
+from orchestration.fallbacks import fallback_nodes, fallbacks_in
+from orchestration.models import AUTO, Fallback, TaskId, TaskNode
 from orchestration.ports import System
 from orchestration.systems.base import base_task_id, listed, nearest
 from orchestration.systems.registry import SURVEY_SECONDS, Survey, SystemRegistry
@@ -44,27 +47,64 @@ class Routing:
     """System by task."""
     tools: dict[TaskId, str | None] = field(default_factory=dict)
     """Tool by task; None where the system needs none, or could not be asked and the task names none."""
+    others: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
+    """Further systems that can do the same, best first, of tasks that leave the choice to the router."""
+    fallbacks: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
+    """Where each of a task's nested fallbacks goes, outermost first."""
+    fallback_tools: dict[TaskId, tuple[str | None, ...]] = field(default_factory=dict)
+    """What runs there."""
     warnings: list[str] = field(default_factory=list)
 
 
 async def route(
-    dag: TaskDAG, registry: SystemRegistry, *, timeout_seconds: float = SURVEY_SECONDS
+    dag: TaskDAG,
+    registry: SystemRegistry,
+    *,
+    timeout_seconds: float = SURVEY_SECONDS,
+    tasks_before: int = 0,
 ) -> Routing:
-    """Return where each task of a DAG goes.
+    """Return where each task of a DAG goes, and each fallback; parents, whose parts run, go nowhere.
 
     Args:
         dag: The tasks.
         registry: The systems, inside its `async with`.
         timeout_seconds: Longest wait for a system that lists its tools.
+        tasks_before: Tasks of the whole that come before these: problems are counted from there.
 
     Raises:
         UnroutableTaskError: Some tasks can't be run by anything here; lists each with what to do.
     """
     preferences = {task.system_preference for task in dag.nodes.values()}
+    preferences |= {
+        each.system_preference for task in dag.nodes.values() for each in fallbacks_in(task.fallback)
+    }
     everything = any(name not in registry for name in preferences)
     wanted = [name for name in registry if everything or name in preferences]
     surveys = await registry.survey(wanted, timeout_seconds=timeout_seconds)
-    return await _Router(registry, surveys).route(dag)
+    return await _Router(registry, surveys).route(dag, tasks_before)
+
+
+def routes_of(routing: Routing) -> Routes:
+    """Return a routing as the engine is told it."""
+    return Routes(systems=routing.routes, others=routing.others, fallbacks=routing.fallbacks)
+
+
+def routed_dag(dag: TaskDAG, routing: Routing) -> TaskDAG:
+    """Return a copy of a DAG in which every task and fallback names the tool that was chosen for it."""
+    twin = dag.copy()
+    for task_id, node in dag.nodes.items():
+        tool = routing.tools.get(task_id) or node.tool
+        fallback = _with_tools(node.fallback, routing.fallback_tools.get(task_id, ()))
+        if tool != node.tool or fallback != node.fallback:
+            twin.nodes[task_id] = replace(node, tool=tool, fallback=fallback)
+    return twin
+
+
+def _with_tools(fallback: Fallback | None, tools: Sequence[str | None]) -> Fallback | None:
+    if fallback is None or not tools:
+        return fallback
+    inner = _with_tools(fallback.fallback, tools[1:])
+    return replace(fallback, tool=tools[0] or fallback.tool, fallback=inner)
 
 
 class _Router:
@@ -73,10 +113,10 @@ class _Router:
     def __init__(self, registry: SystemRegistry, surveys: Mapping[str, Survey]) -> None:
         self._registry = registry
         self._surveys = surveys
-        self._by_tool: dict[str, str] = {}
+        self._by_tool: dict[str, list[str]] = {}
         for name, survey in surveys.items():
             for tool in survey.tools:
-                self._by_tool.setdefault(tool.name, name)
+                self._by_tool.setdefault(tool.name, []).append(name)
         self._controller = next(
             (name for name in surveys if registry.get(name).kind == CONTROLLER_KIND), None
         )
@@ -86,35 +126,64 @@ class _Router:
             other: name for name in reversed(list(registry)) for other in served_names(registry.get(name))
         }
 
-    async def route(self, dag: TaskDAG) -> Routing:
+    async def route(self, dag: TaskDAG, tasks_before: int) -> Routing:
         """Route every task, then refuse all that could not be."""
         routing = Routing()
-        for position, task in enumerate(dag.nodes.values()):
-            found = await self._route(task, position)
+        parents = {task.parent for task in dag.nodes.values()}
+        for position, task in enumerate(dag.nodes.values(), start=tasks_before):
+            if task.task_id in parents:
+                continue
+            path = f"tasks[{position}]"
+            found = await self._route(task, path)
             if found is not None:
                 routing.routes[task.task_id], routing.tools[task.task_id] = found
+                others = self._others(task, found[0])
+                if others:
+                    routing.others[task.task_id] = others
+            if task.fallback is not None:
+                await self._route_fallbacks(task, path, routing)
         if self._problems:
             raise UnroutableTaskError(self._problems)
         routing.warnings.extend(self._warnings(routing))
         return routing
 
-    async def _route(self, task: TaskNode, position: int) -> tuple[str, str | None] | None:
+    async def _route_fallbacks(self, task: TaskNode, path: str, routing: Routing) -> None:
+        found: list[tuple[str, str | None]] = []
+        for node in fallback_nodes(task):
+            path += ".fallback"
+            place = await self._route(node, path)
+            if place is not None:
+                found.append(place)
+        routing.fallbacks[task.task_id] = tuple(system for system, _ in found)
+        routing.fallback_tools[task.task_id] = tuple(tool for _, tool in found)
+
+    def _others(self, task: TaskNode, chosen: str) -> tuple[str, ...]:
+        """Return the systems that could do what a task that leaves the choice to us asks for, but the chosen one."""
+        preference = task.system_preference
+        if preference in self._registry or preference.casefold() in self._served:
+            return ()
+        able = [*self._by_tool.get(task.tool or base_task_id(task.task_id), ())]
+        if self._controller is not None:
+            able.append(self._controller)
+        return tuple(name for name in dict.fromkeys(able) if name != chosen)
+
+    async def _route(self, task: TaskNode, path: str) -> tuple[str, str | None] | None:
         """Return a task's system and tool; None, with the problem noted, when there is none."""
         preference = task.system_preference
         name = preference if preference in self._registry else self._served.get(preference.casefold())
         if name is not None:
-            return await self._named(task, name, position)
+            return await self._named(task, name, path)
         if preference != AUTO:
             self._not_configured.setdefault(preference, []).append(task.task_id)
         tool = task.tool if task.tool is not None else base_task_id(task.task_id)
         if tool in self._by_tool:
-            return self._by_tool[tool], tool
+            return self._by_tool[tool][0], tool
         if self._controller is not None:
             return self._controller, task.tool
-        self._refuse(task, position)
+        self._refuse(task, path)
         return None
 
-    async def _named(self, task: TaskNode, name: str, position: int) -> tuple[str, str | None] | None:
+    async def _named(self, task: TaskNode, name: str, path: str) -> tuple[str, str | None] | None:
         """Route a task to the system it names."""
         if self._surveys[name].error is not None:
             return name, task.tool
@@ -125,10 +194,10 @@ class _Router:
         except InvalidArgumentError as exc:
             reason = f"{exc.field} is {exc.value!r}; expected {exc.expected}."
             text = f"task {task.task_id!r} can't run on system {name!r}: {reason}"
-            self._problems.append(Problem(f"tasks[{position}].tool", text, exc.fix))
+            self._problems.append(Problem(f"{path}.tool", text, exc.fix))
             return None
 
-    def _refuse(self, task: TaskNode, position: int) -> None:
+    def _refuse(self, task: TaskNode, path: str) -> None:
         """Note that nothing can run a task, with what could be meant."""
         here = ", ".join(f"{name} ({self._registry.get(name).kind})" for name in self._registry) or "none"
         asked = (
@@ -140,7 +209,7 @@ class _Router:
         ]
         if unreachable:
             text += f" Could not be asked: {'; '.join(unreachable)}."
-        self._problems.append(Problem(f"tasks[{position}].tool", text, self._suggestion(task)))
+        self._problems.append(Problem(f"{path}.tool", text, self._suggestion(task)))
 
     def _suggestion(self, task: TaskNode) -> str:
         fix = "set `tool`, pass a system that has it in `systems=`, or a `unified_controller=` that runs any task."

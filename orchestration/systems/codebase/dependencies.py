@@ -37,6 +37,7 @@ DISTRIBUTIONS = {
     "pkg_resources": "setuptools",
     "pptx": "python-pptx",
     "psycopg2": "psycopg2-binary",
+    "pydantic_ai": "pydantic-ai-slim",
     "pydantic_core": "pydantic",
     "_pytest": "pytest",
     "serial": "pyserial",
