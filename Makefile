@@ -40,8 +40,9 @@ format: $(READY)  ## Rewrite the code in its one format
 types: $(READY)  ## Check types
 	$(BIN)/mypy
 
-bench: $(READY)  ## Measure tasks per second and memory
+bench: $(READY)  ## Measure tasks per second and memory, and time to the first task of a plan
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/planning.py
 
 chaos: $(READY)  ## Kill, stop and continue real processes at random: make chaos [MINUTES=5]
 	@$(BIN)/python -m tests.chaos.storm --minutes $(MINUTES)
@@ -50,7 +51,8 @@ chaos: $(READY)  ## Kill, stop and continue real processes at random: make chaos
 COMPILE := $(BIN)/pip-compile --quiet --no-header --no-annotate --strip-extras --no-emit-options \
   --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 LIST_DEVELOPMENT := import tomllib; d = tomllib.load(open("pyproject.toml", "rb")); \
-  print("-c ../requirements.lock", *d["project"]["dependencies"], *d["dependency-groups"]["dev"], sep="\n")
+  extras = [r for e in d["project"]["optional-dependencies"].values() for r in e]; \
+  print("-c ../requirements.lock", *d["project"]["dependencies"], *extras, *d["dependency-groups"]["dev"], sep="\n")
 
 lock: $(READY)  ## Write requirements.lock and requirements-dev.lock anew from pyproject.toml
 	$(COMPILE) --upgrade --output-file requirements.lock pyproject.toml

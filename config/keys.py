@@ -44,6 +44,7 @@ KEYS: Mapping[KeyPath, KeyPath] = {
     },
     ("playbook_folders",): ("playbook_folders",),
     ("sequential_thinking",): ("sequential_thinking",),
+    ("model",): ("model",),
     ("systems",): ("systems",),
 }
 """Each key of the file and the setting it is."""
@@ -52,7 +53,6 @@ SECTIONS: frozenset[KeyPath] = frozenset(path[:length] for path in KEYS for leng
 """The paths that hold further keys."""
 
 NOT_YET_AVAILABLE: Mapping[KeyPath, str] = {
-    ("model",): "a language model for planning",
     ("mcp_servers_file",): "the common mcpServers block of other programs",
 }
 """Keys the file will have, each with what it will mean; until then it is refused by name."""

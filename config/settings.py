@@ -1,8 +1,8 @@
 """The settings of a process: command line over environment over file over defaults, read once and checked
 whole.
 
-May import: config.*, orchestration.{errors, options}, platformdirs, pydantic, stdlib. Only the composition
-root reads settings; everything below gets plain values.
+May import: config.*, orchestration.{errors, options, planning.model_options}, platformdirs, pydantic, stdlib. Only the
+composition root reads settings; everything below gets plain values.
 
 The file is the one that was named, else the one in the user's configuration folder, never one in the current
 folder: a cloned repository must not declare commands. The packaged `advanced_orchestration.yaml` lies below
@@ -37,6 +37,7 @@ from config.mistakes import problems_of, unknown_key, wrong_value
 from config.systems_config import SystemSettings, read_systems
 from orchestration.errors import ConfigurationError, Problem
 from orchestration.options import OrchestratorOptions
+from orchestration.planning.model_options import ModelOptions
 
 APP_NAME = "advanced-task-orchestration"
 FILE_NAME = "advanced_orchestration.yaml"
@@ -63,6 +64,8 @@ class ThinkingCommand(BaseModel):
     """Its arguments."""
     env: dict[str, str] = Field(default_factory=dict)
     """Variables it gets besides the usual few."""
+    warm: Annotated[int, Field(ge=0, le=16, strict=True)] = 1
+    """Processes that `serve` keeps ready for the plans to come; 0 starts each with its plan."""
 
 
 class Settings(BaseModel):
@@ -76,6 +79,8 @@ class Settings(BaseModel):
     """Where tasks run, by name."""
     sequential_thinking: ThinkingCommand | None = None
     """Where the thoughts of a plan go; None: the in-process server."""
+    model: ModelOptions | None = None
+    """The language model that plans; None: none does."""
     playbook_folders: tuple[Path, ...] = ()
     """Folders with the user's own playbooks, besides those of the package."""
     database: Path
@@ -286,7 +291,7 @@ def _validated(
             target, path = _origin(finding["loc"], key_of)
             entry = entries[path]
             finding["loc"] = finding["loc"][len(target) :]
-            known = ThinkingCommand.model_fields
+            known = (ModelOptions if path == ("model",) else ThinkingCommand).model_fields
             problems += problems_of([finding], entry.place_of, entry.written_at, known, path)
         return None
 
@@ -312,6 +317,8 @@ def _prepared(path: KeyPath, entry: _Entry, problems: list[Problem]) -> Any:
         return _folders(entry, problems)
     if path == ("sequential_thinking",):
         return _thinking(entry, problems)
+    if path == ("model",):
+        return _model(entry, problems)
     if path == (ROOT, "task_execution", "timeout_seconds") and str(value).lower() in {"none", "null"}:
         return None
     if KEYS[path][0] == "options":
@@ -367,6 +374,23 @@ def _thinking(entry: _Entry, problems: list[Problem]) -> Any:
         return entry.value
     problems.append(wrong_value(entry.place, entry.written, f"{IN_PROCESS!r} or {{command: …, args: […]}}"))
     return _REFUSED
+
+
+def _model(entry: _Entry, problems: list[Problem]) -> Any:
+    if isinstance(entry.value, str) and entry.value.strip():
+        return {"name": entry.value.strip()}
+    if not isinstance(entry.value, Mapping):
+        if entry.value is not None:
+            problems.append(wrong_value(entry.place, entry.written, '{name: "provider:model", …}'))
+            return _REFUSED
+        return None
+    key = entry.value.get("api_key")
+    if key is not None and (not isinstance(key, str) or not key.strip()):
+        # The value itself is never shown: it may be a key that only lacks its quotes.
+        place = entry.place_of(("model", "api_key"))
+        problems.append(Problem(place, "is no text, or empty.", "write api_key: ${NAME_OF_A_VARIABLE}."))
+        return _REFUSED
+    return entry.value
 
 
 def _beside(entry: _Entry, text: str) -> Path:

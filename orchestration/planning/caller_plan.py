@@ -1,15 +1,18 @@
 """The caller's own plan: a draft as language models send it becomes a validated DAG, or is refused with every mistake.
 
-May import: orchestration.{dag, dag_file, errors, models, options, planning.draft_values, problems, validation}, stdlib.
+May import: orchestration.{dag, dag_file, errors, models, options, problems, validation},
+orchestration.planning.{draft_findings, draft_task, draft_values}, stdlib.
 
 What can mean only one thing is completed and said in the notes (ids, names of fields, dependencies given by title,
-JSON inside strings, durations with a unit). What could mean two things, or is not known, is refused with a fix:
-nothing is guessed and nothing dropped, for a condition or an approval that is silently ignored would be dangerous.
+JSON inside strings, durations with a unit, tasks inside tasks). What could mean two things, or is not known, is refused
+with a fix: nothing is guessed and nothing dropped, for a condition or an approval that is silently ignored would be
+dangerous.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,28 +20,29 @@ from typing import Any
 from orchestration.dag import TaskDAG
 from orchestration.dag_file import parse_document
 from orchestration.errors import InvalidDagError, Problem
-from orchestration.models import TaskEdge, TaskId, TaskNode, TaskStatus
+from orchestration.models import TaskEdge, TaskId, TaskNode
 from orchestration.options import Limits
+from orchestration.planning.draft_findings import Findings, one_each
+from orchestration.planning.draft_task import named_fields, settle_values, tasks_in
 from orchestration.planning.draft_values import (
     EDGE_FIELD_NAMES,
     FIELD_NAMES,
+    Renaming,
     as_list,
     canonical_field,
     from_json_text,
     is_task_id,
     names_in,
-    seconds_of,
     set_fields,
     slug,
     unique,
-    with_renamed_references,
 )
 from orchestration.problems import nearest, shown
 from orchestration.validation import normalized
 
 _DEFAULT_LIMITS = Limits()
-_ANY_FIX = "Correct the value, or leave the field out."
-_SHOWN_EXAMPLES = 5
+_BARE_REFERENCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)(?:\.[A-Za-z0-9_-]+|\[[0-9]+\])*")
+_BY_PLACE = re.compile(r"tasks\[(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +79,18 @@ def read_caller_plan(
     Raises:
         InvalidDagError: The draft has mistakes; all are listed, each with a fix.
     """
-    reading = _Reading(limits)
+    reading = DraftReading(limits=limits)
     document = reading.document(draft, edges)
     document |= {"dag_id": dag_id or slug(goal) or "plan", "goal": goal}
     outside = _add_outside(document, upstreams)
     dag: TaskDAG | None = None
     try:
-        dag = parse_document(document, limits)
+        # Tasks outside may be of an alternative plan; a draft's own never look like one.
+        dag = parse_document(document, limits, is_live=bool(outside))
         before = len(dag.edges)
-        dag = normalized(dag, limits)
+        dag = normalized(dag, limits, is_live=bool(outside))
     except InvalidDagError as exc:
-        reading.problems.extend(exc.problems)
+        reading.problems.extend(map(reading.placed, exc.problems))
     else:
         for edge in dag.edges[before:]:
             if edge.source_task_id in outside:
@@ -98,7 +103,7 @@ def read_caller_plan(
                 joined = f"{edge.source_task_id} → {edge.target_task_id}"
                 reading.note("Dependencies added because arguments name the task", joined)
     if dag is None or reading.problems:
-        raise InvalidDagError(_one_each(reading.problems))
+        raise InvalidDagError(one_each(reading.problems))
     for task_id in outside:
         del dag.nodes[task_id]
     dag.edges = [edge for edge in dag.edges if edge.source_task_id not in outside]
@@ -117,16 +122,6 @@ def _add_outside(document: dict[str, Any], upstreams: Sequence[TaskId]) -> froze
     return frozenset(outside)
 
 
-def _one_each(problems: Sequence[Problem]) -> list[Problem]:
-    """Return the first problem of each place, each with a fix: what follows from the first is no news."""
-    first: dict[str, Problem] = {}
-    for problem in problems:
-        first.setdefault(problem.path, problem)
-    return [
-        problem if problem.fix else dataclasses.replace(problem, fix=_ANY_FIX) for problem in first.values()
-    ]
-
-
 @dataclass(slots=True)
 class _Task:
     """One task of a draft on its way."""
@@ -135,16 +130,16 @@ class _Task:
     fields: dict[str, Any]
     raw_id: str | None
     title: str | None
+    inside: _Task | None = None
+    """The task in which it was written."""
     task_id: TaskId = ""
 
 
 @dataclass(slots=True)
-class _Reading:
+class DraftReading(Findings):
     """One reading of a draft: what was found so far."""
 
-    limits: Limits
-    problems: list[Problem] = field(default_factory=list)
-    changes: dict[str, list[str]] = field(default_factory=dict)
+    limits: Limits = _DEFAULT_LIMITS
     delivers: TaskId | None = None
     tasks: list[_Task] = field(default_factory=list)
     ids: dict[str, TaskId] = field(default_factory=dict)
@@ -152,21 +147,17 @@ class _Reading:
     by_name: dict[str, list[TaskId]] = field(default_factory=dict)
     """By id or title in any spelling; a title may be that of several tasks."""
 
-    def note(self, what: str, example: str) -> None:
-        self.changes.setdefault(what, []).append(example)
-
-    def said(self) -> Iterator[str]:
-        """Yield one sentence per kind of change, however many tasks it touched."""
-        for what, examples in self.changes.items():
-            told = ", ".join(examples[:_SHOWN_EXAMPLES])
-            more = len(examples) - _SHOWN_EXAMPLES
-            yield f"{what}: {told}{f' and {more} more' if more > 0 else ''}."
-
-    def refuse(self, path: str, message: str, fix: str) -> None:
-        self.problems.append(Problem(path, message, fix))
+    mentioned: frozenset[str] | None = None
+    """Ids and titles of all tasks in lower case; collected when a text may be one of them."""
+    adopted: list[tuple[str, str, _Task]] = field(default_factory=list)
+    """Places and texts in a task's `subtasks` that name another task of the draft, and that task."""
+    around: dict[TaskId, TaskId] = field(default_factory=dict)
+    """The task each is a part of."""
+    _draft: object = None
 
     def document(self, draft: object, edges: object) -> dict[str, Any]:
         """Return the draft as a document of the file format."""
+        self._draft = draft
         plain = from_json_text(draft, "[{")
         if isinstance(draft, str) and plain is not draft:
             self.note("Read from JSON inside a string", "tasks")
@@ -204,6 +195,7 @@ class _Reading:
             self._task(f"tasks[{index}]", task)
         self._assign_ids()
         self._rename_references()
+        self._place_parts()
         documents = [self._document_of(task) for task in self.tasks]
         own = [edge for document in documents for edge in document.pop("edges", ())]
         sent = self._edges(edges)
@@ -218,7 +210,7 @@ class _Reading:
 
     # One task
 
-    def _task(self, path: str, task: object) -> None:
+    def _task(self, path: str, task: object, inside: _Task | None = None, depth: int = 0) -> None:
         if isinstance(task, TaskNode):
             plain: object = set_fields(task)
         else:
@@ -233,8 +225,9 @@ class _Reading:
         elif not any(plain.values()):
             fix = "Say what is to be done in its description."
             self.refuse(path, "says nothing.", fix)
-        fields = self._named(path, plain, FIELD_NAMES)
-        self._values(path, fields)
+        fields = named_fields(self, path, plain, FIELD_NAMES)
+        settle_values(self, path, fields, self._is_mentioned)
+        parts = fields.pop("subtasks", None)
         title = fields.pop("title", None)
         raw_id = fields.pop("task_id", None)
         if raw_id is not None and (isinstance(raw_id, bool) or not isinstance(raw_id, str | int)):
@@ -244,59 +237,51 @@ class _Reading:
             raw_id = None
         title = str(title).strip() if isinstance(title, str | int | float) else None
         raw = str(raw_id).strip() if raw_id is not None else None
-        self.tasks.append(_Task(path, fields, raw or None, title or None))
+        read = _Task(path, fields, raw or None, title or None, inside)
+        self.tasks.append(read)
+        if parts is not None:
+            self._parts_of(read, parts, depth + 1)
 
-    def _named(self, path: str, sent: Mapping[Any, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
-        """Return the fields under their own names; absent ones (null) left out."""
-        fields: dict[str, Any] = {}
-        origin: dict[str, str] = {}
-        for key, value in sent.items():
-            own = canonical_field(str(key), aliases)
-            if value is None:
-                continue
-            if own in fields and fields[own] != value:
-                self.refuse(
-                    f"{path}.{key}",
-                    f"says the same as {origin[own]}, with another value.",
-                    f"Keep only {own}.",
-                )
-                continue
-            fields[own], origin[own] = value, str(key)
-            if own not in {key, "title"}:
-                self.note("Fields read under their own names", f"{key} as {own}")
-        return fields
-
-    def _values(self, path: str, fields: dict[str, Any]) -> None:
-        """Put right, in place, values that are written in another form than the model's."""
-        for name in ("arguments", "resource_requirements", "metadata"):
-            plain = from_json_text(fields.get(name), "{")
-            if isinstance(fields.get(name), str) and isinstance(plain, Mapping):
-                fields[name] = plain
-                self.note("Read from JSON inside a string", f"{path}.{name}")
-        for name in ("estimated_time_seconds", "timeout_seconds"):
-            if not isinstance(fields.get(name), str):
-                continue
-            seconds = seconds_of(fields[name])
-            if seconds is None:
-                self.refuse(
-                    f"{path}.{name}",
-                    f"is {shown(fields[name])}; expected a duration.",
-                    'Write 300 or "5 min".',
-                )
-                del fields[name]
+    def _parts_of(self, task: _Task, sent: object, depth: int) -> None:
+        """Read the tasks inside a task; a text that names another task of the draft makes that one a part."""
+        path = f"{task.path}.subtasks"
+        parts = from_json_text(sent, "[{")
+        if isinstance(parts, Mapping):
+            parts = self._keyed(parts)
+        if isinstance(parts, str) and not names_in(parts):
+            return
+        if not isinstance(parts, Sequence) or isinstance(parts, str | bytes):
+            fix = 'Send a list such as [{"task_id": "fetch", "description": "Fetch the data"}].'
+            self.refuse(path, f"is {shown(sent)}; expected a list of tasks.", fix)
+            return
+        if depth > self.limits.max_hierarchy_depth:
+            limit = self.limits.max_hierarchy_depth
+            told = f"lie deeper than {limit} tasks inside each other, which is the limit."
+            self.refuse(path, told, "Make the plan flatter.")
+            return
+        if len(self.tasks) + len(parts) > self.limits.max_tasks:
+            told = f"bring the plan to more than {self.limits.max_tasks:,} tasks, which is the limit."
+            self.refuse(path, told, "Split the plan.")
+            return
+        for index, part in enumerate(parts):
+            place = f"{path}[{index}]"
+            if isinstance(part, str) and self._is_mentioned(part):
+                self.adopted.append((place, part, task))
             else:
-                self.note("Durations turned into seconds", f"{fields[name]} = {seconds:g}")
-                fields[name] = seconds
-        if isinstance(fields.get("priority"), str):
-            fields["priority"] = fields["priority"].strip()
-            if fields["priority"].lower() in {"normal", "default"}:
-                self.note("Priorities read as MEDIUM", fields["priority"])
-                fields["priority"] = "MEDIUM"
-        if fields.get("system_preference") == "":
-            del fields["system_preference"]
-        status = fields.pop("status", None)
-        if status is not None and str(status).lower() != TaskStatus.PENDING:
-            self.note("Statuses left out, for every task starts as pending", f"{path}.status {shown(status)}")
+                self._task(place, part, task, depth)
+
+    def _is_mentioned(self, text: str) -> bool:
+        """Whether a text is the id or title of a task of the draft."""
+        if self.mentioned is None:
+            names: set[str] = set()
+            for task in tasks_in(self._draft):
+                for key, value in task.items() if isinstance(task, Mapping) else ():
+                    if canonical_field(str(key), FIELD_NAMES) in {"task_id", "title"}:
+                        names.add(str(value).strip().lower())
+                if len(names) > 2 * self.limits.max_tasks:
+                    break
+            self.mentioned = frozenset(names)
+        return text.strip().lower() in self.mentioned
 
     # Ids and names
 
@@ -361,13 +346,55 @@ class _Reading:
             and len(set(self.by_name.get(task.title.lower(), ()))) == 1
         }
         renamed = {old: new for old, new in renamed.items() if old != new}
-        for task in self.tasks if renamed else ():
-            if "arguments" in task.fields:
-                task.fields["arguments"] = with_renamed_references(task.fields["arguments"], renamed)
-            verify = task.fields.get("verify")
-            if isinstance(verify, dict) and "arguments" in verify:
-                arguments = with_renamed_references(verify["arguments"], renamed)
-                task.fields["verify"] = {**verify, "arguments": arguments}
+        renaming = Renaming(renamed) if renamed else None
+        for task in self.tasks:
+            if renaming is not None:
+                task.fields = renaming.of_task(task.fields)
+            bare = task.fields.get("foreach")
+            found = _BARE_REFERENCE.fullmatch(bare.strip()) if isinstance(bare, str) else None
+            if found is not None and found[1] in self.ids.values():
+                task.fields["foreach"] = f"${{{found[0]}}}"
+                self.note("Lists to go through written as references", f"{bare} as ${{{found[0]}}}")
+
+    # Parts
+
+    def _place_parts(self) -> None:
+        """Give each task that is a part of another one that one's id as its `parent`."""
+        nested = [task for task in self.tasks if task.inside is not None]
+        outer = dict.fromkeys(task.inside.task_id for task in nested if task.inside is not None)
+        for task_id in outer:
+            self.note("Tasks inside a task made its parts", task_id)
+        adopted: dict[TaskId, TaskId] = {}
+        for place, name, parent in self.adopted:
+            found = self._resolve(place, name)
+            if found is not None:
+                adopted[found] = parent.task_id
+        for task in self.tasks:
+            named = task.fields.pop("parent", None)
+            inside = task.inside.task_id if task.inside is not None else adopted.get(task.task_id)
+            if isinstance(named, str) and not names_in(named):
+                named = None
+            own = self._resolve(f"{task.path}.parent", named) if named is not None else None
+            if own is not None and inside is not None and own != inside:
+                told = f"is {own!r}, but the task is among the subtasks of {inside!r}."
+                self.refuse(f"{task.path}.parent", told, "Keep one of the two.")
+            if own or inside:
+                task.fields["parent"] = self.around[task.task_id] = own or inside or ""
+
+    def _is_inside(self, task_id: TaskId, other: TaskId) -> bool:
+        """Whether a task is a part of another one, or of a part of it."""
+        for _ in range(self.limits.max_hierarchy_depth + 1):
+            task_id = self.around.get(task_id, "")
+            if task_id == other:
+                return True
+        return False
+
+    def placed(self, problem: Problem) -> Problem:
+        """Return a problem with the place in the draft: a task inside another one stands elsewhere in the document."""
+        found = _BY_PLACE.match(problem.path)
+        if found is None or int(found[1]) >= len(self.tasks) or found[1] in self.ids:
+            return problem
+        return dataclasses.replace(problem, path=self.tasks[int(found[1])].path + problem.path[found.end() :])
 
     # Dependencies
 
@@ -392,8 +419,15 @@ class _Reading:
                 edges += [edge] if edge else []
                 continue
             source = self._resolve(place, named)
-            if source is not None and source not in depends_on:
-                depends_on.append(source)
+            if source is None or source in depends_on:
+                continue
+            if self.around and (
+                self._is_inside(task.task_id, source) or self._is_inside(source, task.task_id)
+            ):
+                what = "Dependencies between a task and its parts left out, for it is done with them"
+                self.note(what, f"{source} → {task.task_id}")
+                continue
+            depends_on.append(source)
         if depends_on:
             document["depends_on"] = depends_on
         if edges:
@@ -436,7 +470,7 @@ class _Reading:
         return found
 
     def _edge(self, path: str, sent: Mapping[Any, Any]) -> dict[str, Any] | None:
-        edge = self._named(path, sent, EDGE_FIELD_NAMES)
+        edge = named_fields(self, path, sent, EDGE_FIELD_NAMES)
         for end in ("source_task_id", "target_task_id"):
             if end not in edge:
                 self.refuse(f"{path}.{end}", "is missing.", "Write the id of a task.")

@@ -2,31 +2,44 @@
 
 May import: orchestration.{errors, logs, models, options, planning.*, ports, validation}, pydantic, stdlib.
 
-The order of trust: the caller's own tasks; the caller's `sequential_thinking` collaborator; a playbook that fits;
-the goal's own sentences. The first is binding: a draft with mistakes is refused, never replaced by something else.
+The order of trust: the caller's own tasks; the caller's `sequential_thinking` collaborator; the configured language
+model; a playbook that fits; the goal's own sentences. The first is binding: a draft with mistakes is refused, never
+replaced by something else. What the collaborator or the model plans, they decompose further where a task is too
+complex; the others' tasks stay as they are.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, to_jsonable_python
-
 from orchestration.errors import InvalidArgumentError, NoFittingPlanError, SystemUnavailableError
 from orchestration.logs import get_logger
-from orchestration.models import JsonObject, OrchestrationMode, is_unicode
+from orchestration.models import OrchestrationMode, is_unicode
 from orchestration.options import Limits
 from orchestration.planning.caller_plan import read_caller_plan
+from orchestration.planning.collaborator_parts import split_by_collaborator
 from orchestration.planning.collaborator_planner import ANSWER_TIMEOUT_SECONDS, propose_by_collaborator
-from orchestration.planning.draft_values import from_json_text
 from orchestration.planning.plan import Plan
+from orchestration.planning.plan_stream import PlanStream, whole
 from orchestration.planning.playbook import PlaybookLibrary, load_playbooks
 from orchestration.planning.playbook_planner import PlaybookPlanner
-from orchestration.planning.proposal import PlanRequest, Proposal, ThoughtTrail
+from orchestration.planning.proposal import (
+    Draft,
+    FindTools,
+    LanguageModel,
+    PlanRequest,
+    Proposal,
+    TaskBatch,
+    TaskStream,
+    ThoughtTrail,
+)
+from orchestration.planning.refinement import COMPLEXITY_THRESHOLD, MAX_DEPTH, Split, refine
+from orchestration.planning.request_reading import read_request
 from orchestration.planning.sentence_planner import example_tasks, propose_sentences
 from orchestration.planning.sequential_thinking import OpenThinking, in_process_thinking
 from orchestration.planning.thoughts import (
@@ -36,9 +49,7 @@ from orchestration.planning.thoughts import (
     told_levels,
     told_validation,
 )
-
-MAX_GOAL_CHARS = 20_000
-"""Of a goal; what is longer is a document, and belongs into the context."""
+from orchestration.ports import ThinkingServer
 
 DEFAULT_MAX_TASKS = 20
 
@@ -60,6 +71,11 @@ class AdvancedTaskDecomposer:
             needs; when absent, every playbook may be.
         limits: Bounds on a plan.
         collaborator_timeout_seconds: How long the collaborator may take over one answer.
+        model: A language model that plans; None where none is configured.
+        find_tools: Asks the systems what they can do, for the model; when absent, it is told of none and any may be
+            named.
+        complexity_threshold: A task that the collaborator or the model planned is decomposed further above it.
+        max_depth: How many tasks a task may be a part of by that, one inside the other.
     """
 
     def __init__(
@@ -71,6 +87,10 @@ class AdvancedTaskDecomposer:
         systems: Callable[[], Collection[str]] | None = None,
         limits: Limits | None = None,
         collaborator_timeout_seconds: float = ANSWER_TIMEOUT_SECONDS,
+        model: LanguageModel | None = None,
+        find_tools: FindTools | None = None,
+        complexity_threshold: float = COMPLEXITY_THRESHOLD,
+        max_depth: int = MAX_DEPTH,
     ) -> None:
         self._collaborator = sequential_thinking
         self._thinking = thinking or in_process_thinking
@@ -78,7 +98,21 @@ class AdvancedTaskDecomposer:
         self._systems = systems
         self._limits = limits or Limits()
         self._collaborator_timeout_seconds = collaborator_timeout_seconds
+        self._model = model
+        self._find_tools = find_tools
+        self._complexity_threshold = complexity_threshold
+        self._max_depth = max_depth
         self._library: PlaybookLibrary | None = None
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether there is somebody who hands a plan out while it is made."""
+        return self._model is not None
+
+    @property
+    def starts_early(self) -> bool:
+        """Whether the configuration wants tasks to start while the rest of the plan is still being made."""
+        return self._model is not None and self._model.starts_early
 
     @property
     def playbooks(self) -> PlaybookLibrary:
@@ -122,40 +156,170 @@ class AdvancedTaskDecomposer:
         request = self._request(
             goal, context=context, mode=mode, max_tasks=max_tasks, has_tasks=tasks is not None
         )
-        given = read_thoughts(thoughts)
-        for thought in given:
-            if not is_unicode(thought.text):
-                raise InvalidArgumentError("thoughts", thought.text, "texts of Unicode characters")
-        trail = ThoughtTrail(expected=len(given) + _EXPECTED_STEPS)
-        for thought in given:
-            await trail.take(thought)
-        await trail.think(told_goal(request.goal, request.context, request.mode, request.max_tasks))
-        proposal: Proposal | None = None
-        if tasks is None:
-            proposal = await propose_by_collaborator(
-                self._collaborator, request, trail, timeout_seconds=self._collaborator_timeout_seconds
-            )
-        if proposal is not None:
+        trail = await _begin(request, thoughts)
+        if tasks is None and (proposal := await self._by_collaborator(request, trail)) is not None:
             await self._conclude(proposal, trail)
             return _plan(request, proposal, trail, "collaborator")
         async with AsyncExitStack() as stack:
-            server = None
-            try:
-                server = await stack.enter_async_context(self._thinking())
-            except SystemUnavailableError as exc:
-                trail.notes.append(f"The thoughts reached no server: {exc.reason}.")
-            else:
-                await trail.attach(server)
+            server = await self._open_thinking(stack, trail)
             if tasks is not None:
                 proposal = await self._by_caller(tasks, request, trail)
             else:
-                proposal = await self._by_goal(request, trail, allow_sentences=allow_sentences)
+                found = await self._by_model(request, trail)
+                proposal = found or await self._by_goal(request, trail, allow_sentences=allow_sentences)
             await self._conclude(proposal, trail)
-        if server is not None and server.replaced_because:
-            trail.notes.append(
-                f"The thoughts went to the thinking server inside this process: {server.replaced_because}."
+        return _plan(request, proposal, trail, _told_server(server, trail))
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        goal: str,
+        *,
+        context: Mapping[str, Any] | str | None = None,
+        mode: OrchestrationMode | str | None = None,
+        max_tasks: int = DEFAULT_MAX_TASKS,
+        allow_sentences: bool = True,
+        existing: Sequence[Draft] = (),
+    ) -> AsyncIterator[PlanStream]:
+        """Make a plan and hand it out while it is being made, to whoever enters, iterates and leaves this in one task.
+
+        Only the language model makes a plan bit by bit; everybody else's comes as one batch. When the model fails after
+        it has handed something out, that is the end of the plan: nobody else can finish what it meant.
+
+        Args:
+            goal: As for `decompose`; so are those that are named alike there.
+            context: What is known beside the goal.
+            mode: How it is to run.
+            max_tasks: Most tasks of the plan, those of `existing` included.
+            allow_sentences: Whether a goal nothing else fits becomes tasks by its sentences.
+            existing: Tasks of this plan that were handed out before, upstreams first, as `drafts.task_drafts` makes
+                them of a DAG: after the death of the process that began it. Only the model can go on from there.
+
+        Raises:
+            InvalidArgumentError: An argument is wrong.
+        """
+        request = self._request(goal, context=context, mode=mode, max_tasks=max_tasks, has_tasks=False)
+        request = replace(request, existing=tuple(existing))
+        trail = await _begin(request, None)
+        kind = "collaborator"
+        server: ThinkingServer | None = None
+
+        async def finish(proposal: Proposal) -> Plan:
+            await self._conclude(proposal, trail)
+            return _plan(request, proposal, trail, kind if server is None else _told_server(server, trail))
+
+        async with AsyncExitStack() as stack:
+            proposal = None if existing else await self._by_collaborator(request, trail)
+            batches: TaskStream | None = None
+            if proposal is None:
+                kind = "none"
+                server = await self._open_thinking(stack, trail)
+                request = await self._with_tools(request)
+                if self._model is not None:
+                    batches = await stack.enter_async_context(self._model.stream(request, trail))
+            otherwise = partial(self._by_goal, request, trail, allow_sentences=allow_sentences)
+            made = self._batches(request, trail, proposal, batches, otherwise)
+            yield PlanStream(await stack.enter_async_context(aclosing(made)), finish)
+
+    async def _batches(
+        self,
+        request: PlanRequest,
+        trail: ThoughtTrail,
+        proposal: Proposal | None,
+        batches: TaskStream | None,
+        otherwise: Callable[[], Awaitable[Proposal]],
+    ) -> AsyncGenerator[TaskBatch | Proposal, None]:
+        """Yield the batches of a plan, and at the end the plan; of one that is whole already, or of the model's."""
+        if proposal is None and batches is not None:
+            begun = await self._ask_model(trail)
+            is_begun = bool(request.existing)
+            try:
+                async for batch in batches:
+                    is_begun = True
+                    yield batch
+                proposal = batches.proposal
+            except SystemUnavailableError as exc:
+                await self._passed_over(exc, begun, trail)
+                if is_begun:
+                    await trail.finish()
+                    raise
+            else:
+                yield proposal
+                return
+        elif proposal is None and request.existing:
+            raise SystemUnavailableError(
+                "model", "no language model is configured that could finish the plan"
             )
-        return _plan(request, proposal, trail, "none" if server is None else server.kind)
+        proposal = proposal or await otherwise()
+        yield whole(proposal)
+        yield proposal
+
+    async def _open_thinking(self, stack: AsyncExitStack, trail: ThoughtTrail) -> ThinkingServer | None:
+        try:
+            server = await stack.enter_async_context(self._thinking())
+        except SystemUnavailableError as exc:
+            trail.notes.append(f"The thoughts reached no server: {exc.reason}.")
+            return None
+        await trail.attach(server)
+        return server
+
+    async def _by_collaborator(self, request: PlanRequest, trail: ThoughtTrail) -> Proposal | None:
+        timeout = self._collaborator_timeout_seconds
+        proposal = await propose_by_collaborator(self._collaborator, request, trail, timeout_seconds=timeout)
+        if proposal is None:
+            return None
+        threshold = self._complexity_threshold
+        split = split_by_collaborator(
+            self._collaborator, request, trail, threshold=threshold, timeout_seconds=timeout
+        )
+        return await self._refined(proposal, request, trail, split)
+
+    async def _by_model(self, request: PlanRequest, trail: ThoughtTrail) -> Proposal | None:
+        """Return the model's plan; None, with the reason in the notes, where it makes none."""
+        if self._model is None:
+            return None
+        request = await self._with_tools(request)
+        begun = await self._ask_model(trail)
+        try:
+            proposal = await self._model.propose(request, trail)
+        except SystemUnavailableError as exc:
+            await self._passed_over(exc, begun, trail)
+            return None
+        split = partial(self._model.decompose_task, request=request, trail=trail)
+        return await self._refined(proposal, request, trail, split)
+
+    async def _with_tools(self, request: PlanRequest) -> PlanRequest:
+        if self._model is None or self._find_tools is None:
+            return request
+        return replace(request, tools=tuple(await self._find_tools()))
+
+    async def _ask_model(self, trail: ThoughtTrail) -> int:
+        assert self._model is not None
+        return await trail.think(f"The language model {self._model.name} is asked.")
+
+    async def _passed_over(self, exc: SystemUnavailableError, begun: int, trail: ThoughtTrail) -> None:
+        assert self._model is not None
+        reason = exc.reason.rstrip(".")
+        _log.warning(
+            "The language model made no plan",
+            operation="MODEL_PASSED_OVER",
+            model=self._model.name,
+            reason=reason,
+        )
+        trail.notes.append(f"The language model {self._model.name} was passed over: {reason}.")
+        await trail.think(f"The language model is of no help: {reason}.", revises=begun)
+
+    async def _refined(
+        self, proposal: Proposal, request: PlanRequest, trail: ThoughtTrail, split: Split
+    ) -> Proposal:
+        return await refine(
+            proposal,
+            request,
+            trail,
+            split,
+            threshold=self._complexity_threshold,
+            max_depth=min(self._max_depth, request.limits.max_hierarchy_depth),
+        )
 
     async def _by_caller(self, tasks: object, request: PlanRequest, trail: ThoughtTrail) -> Proposal:
         received = await trail.think(
@@ -190,50 +354,37 @@ class AdvancedTaskDecomposer:
     def _request(
         self, goal: object, *, context: object, mode: object, max_tasks: object, has_tasks: bool
     ) -> PlanRequest:
-        if not isinstance(goal, str) or (not goal.strip() and not has_tasks):
-            raise InvalidArgumentError(
-                "goal", goal, "a text that says what is to be achieved", "state the goal"
-            )
-        if not is_unicode(goal):
-            raise InvalidArgumentError("goal", goal, "a text of Unicode characters")
-        if len(goal) > MAX_GOAL_CHARS:
-            expected = f"at most {MAX_GOAL_CHARS:,} characters, not {len(goal):,}"
-            raise InvalidArgumentError("goal", goal, expected, "put the details into the context")
-        if isinstance(max_tasks, bool) or not isinstance(max_tasks, int) or max_tasks < 1:
-            raise InvalidArgumentError("max_tasks", max_tasks, "a whole number of at least 1")
-        return PlanRequest(
-            goal=goal.strip(),
-            context=_read_context(context),
-            mode=_read_mode(mode),
+        return read_request(
+            goal,
+            context=context,
+            mode=mode,
             max_tasks=max_tasks,
+            has_tasks=has_tasks,
             systems=None if self._systems is None else frozenset(self._systems()),
             limits=self._limits,
         )
 
 
-def _read_context(context: object) -> JsonObject:
-    plain = from_json_text(context, "{")
-    if plain is None:
-        return {}
-    if not isinstance(plain, Mapping):
-        raise InvalidArgumentError("context", context, "an object", 'write {"technology_stack": "…"}')
-    try:
-        found: JsonObject = to_jsonable_python(dict(plain))
-        json.dumps(found, allow_nan=False, ensure_ascii=False).encode("utf-8")
-    except (PydanticSerializationError, ValueError, RecursionError) as exc:
-        told = f"an object of JSON values ({exc})"
-        raise InvalidArgumentError("context", context, told, "leave out what is no JSON") from exc
-    return found
+async def _begin(request: PlanRequest, thoughts: object) -> ThoughtTrail:
+    """Return a trail that begins with the caller's own thoughts and what is understood of the request."""
+    given = read_thoughts(thoughts)
+    for thought in given:
+        if not is_unicode(thought.text):
+            raise InvalidArgumentError("thoughts", thought.text, "texts of Unicode characters")
+    trail = ThoughtTrail(expected=len(given) + _EXPECTED_STEPS)
+    for thought in given:
+        await trail.take(thought)
+    await trail.think(told_goal(request.goal, request.context, request.mode, request.max_tasks))
+    return trail
 
 
-def _read_mode(mode: object) -> OrchestrationMode | None:
-    if mode is None or isinstance(mode, OrchestrationMode):
-        return mode
-    try:
-        return OrchestrationMode(str(mode))
-    except ValueError:
-        names = ", ".join(member.name for member in OrchestrationMode)
-        raise InvalidArgumentError("mode", mode, f"one of {names}") from None
+def _told_server(server: ThinkingServer | None, trail: ThoughtTrail) -> str:
+    """Return what kind of server took the thoughts; where another one was wanted, the notes say why."""
+    if server is not None and server.replaced_because:
+        trail.notes.append(
+            f"The thoughts went to the thinking server inside this process: {server.replaced_because}."
+        )
+    return "none" if server is None else server.kind
 
 
 def _plan(request: PlanRequest, proposal: Proposal, trail: ThoughtTrail, thinking_server: str) -> Plan:
@@ -245,5 +396,9 @@ def _plan(request: PlanRequest, proposal: Proposal, trail: ThoughtTrail, thinkin
         planner=proposal.planner,
         thoughts=tuple(trail.thoughts),
         thinking_server=thinking_server,
-        notes=(*proposal.notes, *trail.notes),
+        notes=(
+            *proposal.notes,
+            *trail.notes,
+            *([request.spending.told()] if request.spending.requests else []),
+        ),
     )

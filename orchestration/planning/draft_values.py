@@ -9,10 +9,10 @@ import dataclasses
 import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestration.models import TASK_ID_PATTERN, JsonObject, TaskEdge, TaskId, TaskNode
+from orchestration.models import TASK_ID_PATTERN, Approver, JsonObject, TaskEdge, TaskId, TaskNode
 
 MAX_SLUG_CHARS = 48
 """Of ids made from titles: long enough to speak, short enough for a table."""
@@ -50,7 +50,31 @@ FIELD_NAMES: Mapping[str, str] = {
     "complexity": "complexity_score",
     "timeout": "timeout_seconds",
     "retries": "max_retries",
+    "heartbeat": "heartbeat_timeout_seconds",
+    "heartbeat_timeout": "heartbeat_timeout_seconds",
+    "estimated_cost": "cost",
     "resources": "resource_requirements",
+    "parent_id": "parent",
+    "parent_task": "parent",
+    "parent_task_id": "parent",
+    "part_of": "parent",
+    "subtask_of": "parent",
+    "children": "subtasks",
+    "child_tasks": "subtasks",
+    "sub_tasks": "subtasks",
+    "sub_steps": "subtasks",
+    "substeps": "subtasks",
+    "for_each": "foreach",
+    "iterate_over": "foreach",
+    "loop_over": "foreach",
+    "map_over": "foreach",
+    "approval_required": "approval",
+    "human_approval": "approval",
+    "needs_approval": "approval",
+    "require_approval": "approval",
+    "requires_approval": "approval",
+    "requires_human_approval": "approval",
+    "fallbacks": "fallback",
 }
 """Other names of task fields, in snake case, that can mean nothing else."""
 
@@ -67,6 +91,13 @@ EDGE_FIELD_NAMES: Mapping[str, str] = {
     "data": "data_requirements",
 }
 """The same for edges."""
+
+_APPROVERS: Mapping[str, Approver | None] = {
+    **dict.fromkeys(("person", "human", "user", "yes", "true", "required", "manual"), "person"),
+    **dict.fromkeys(("caller", "calling agent"), "caller"),
+    **dict.fromkeys(("", "no", "none", "false", "never", "not required", "n/a", "null"), None),
+}
+"""Who is meant; what asks for agreement without saying whose asks for a person's."""
 
 _UNIT_SECONDS: Mapping[str, float] = {
     **dict.fromkeys(("ms", "millisecond", "milliseconds"), 0.001),
@@ -89,8 +120,8 @@ def canonical_field(key: str, aliases: Mapping[str, str]) -> str:
 
 
 def is_task_id(text: str) -> bool:
-    """Whether a text can be a task id as it is; `~n` belongs to alternative plans."""
-    return "~" not in text and _TASK_ID.fullmatch(text) is not None
+    """Whether a text can be a task id as it is; `~n` and `[n]` are made by a run."""
+    return "~" not in text and "[" not in text and _TASK_ID.fullmatch(text) is not None
 
 
 def slug(text: str, *, limit: int = MAX_SLUG_CHARS) -> str:
@@ -136,6 +167,18 @@ def seconds_of(value: object) -> float | None:
     return total if found and place == len(text) else None
 
 
+def approver_of(value: object) -> Approver | None:
+    """Return who must agree by an `approval` as models write it: `true`, `"yes"`, `"human"`; None: nobody.
+
+    Raises:
+        ValueError: It can't be told who is meant.
+    """
+    word = str(value).strip().lower() if isinstance(value, bool | str) else "?"
+    if word not in _APPROVERS:
+        raise ValueError(f"nobody is known as {value!r}")
+    return _APPROVERS[word]
+
+
 def from_json_text(value: object, opening: str) -> object:
     """Return what a text that begins with one of the characters `opening` holds as JSON; else `value` itself."""
     if isinstance(value, str) and value.lstrip()[:1] in tuple(opening):
@@ -172,18 +215,63 @@ def set_fields(value: TaskNode | TaskEdge) -> JsonObject:
     return kept
 
 
+_ELEMENT = frozenset({"item", "index"})
+
+
+class Renaming:
+    """Lets the references of a draft's tasks follow tasks that got another id.
+
+    Args:
+        renamed: The ids that tasks have now, by what references call them.
+    """
+
+    def __init__(self, renamed: Mapping[str, TaskId]) -> None:
+        self._renamed = renamed
+        self._pattern = _references_to(renamed)
+        self._pattern_beside_element = _references_to([name for name in renamed if name not in _ELEMENT])
+
+    def of_task(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a task with every reference renamed.
+
+        Where there is a `foreach`, `item` and `index` are the element and no task's title.
+        """
+        pattern = self._pattern_beside_element if "foreach" in fields else self._pattern
+        found = self._record(fields, pattern)
+        if "foreach" in fields:
+            found["foreach"] = self._rewritten(fields["foreach"], self._pattern)
+        return found
+
+    def value(self, value: Any) -> Any:
+        """Return any JSON with every reference renamed."""
+        return self._rewritten(value, self._pattern)
+
+    def _record(self, fields: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[str, Any]:
+        found = dict(fields)
+        for name in ("verify", "fallback"):
+            if isinstance(found.get(name), Mapping):
+                found[name] = self._record(found[name], pattern)
+        if "arguments" in found:
+            found["arguments"] = self._rewritten(found["arguments"], pattern)
+        return found
+
+    def _rewritten(self, value: Any, pattern: re.Pattern[str]) -> Any:
+        if isinstance(value, str):
+            if "${" not in value:
+                return value
+            return pattern.sub(lambda found: "${" + self._renamed[found[1]], value)
+        if isinstance(value, Mapping):
+            return {key: self._rewritten(item, pattern) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._rewritten(item, pattern) for item in value]
+        return value
+
+
+def _references_to(names: Iterable[str]) -> re.Pattern[str]:
+    """Return what finds `${name` of any of `names`; `$${` stays text."""
+    told = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.compile(rf"(?<!\$)\$\{{\s*({told})\s*(?=[.\[}}])" if told else r"(?!)")
+
+
 def with_renamed_references(value: Any, renamed: Mapping[str, TaskId]) -> Any:
-    """Return JSON in which every `${old…}` has become `${new…}`; `$${` stays text."""
-    names = "|".join(re.escape(name) for name in sorted(renamed, key=len, reverse=True))
-    pattern = re.compile(rf"(?<!\$)\$\{{\s*({names})\s*(?=[.\[}}])")
-
-    def rewritten(part: Any) -> Any:
-        if isinstance(part, str):
-            return pattern.sub(lambda found: "${" + renamed[found[1]], part)
-        if isinstance(part, Mapping):
-            return {key: rewritten(item) for key, item in part.items()}
-        if isinstance(part, list):
-            return [rewritten(item) for item in part]
-        return part
-
-    return rewritten(value)
+    """Return JSON in which every `${old…}` has become `${new…}`; `$${` stays text. For many values, use `Renaming`."""
+    return Renaming(renamed).value(value)

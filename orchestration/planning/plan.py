@@ -24,7 +24,7 @@ class Plan:
     dag: TaskDAG
     """Validated, with an edge for each reference."""
     planner: str
-    """Who made it: `caller`, `sequential_thinking`, `playbook:NAME` or `sentences`."""
+    """Who made it: `caller`, `sequential_thinking`, `model:NAME`, `playbook:NAME` or `sentences`."""
     thoughts: Sequence[Thought] = ()
     thinking_server: str = "none"
     """Where the thoughts went: `process`, `in-process`, `collaborator` or `none`."""

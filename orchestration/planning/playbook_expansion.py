@@ -2,8 +2,8 @@
 
 May import: orchestration.{dag, dag_file, models, options, validation}, planning.{draft_values, playbook_model}, stdlib.
 
-`{{parameter}}` is filled in here and `${task.path}` when the task runs. A value put into arguments is only ever text
-or data: a `${` in it, whoever wrote it, stays text.
+`{{parameter}}` is filled in here and `${task.path}` when the task runs. A value put where references may stand is only
+ever text or data: a `${` in it, whoever wrote it, stays text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orchestration.dag import TaskDAG
 from orchestration.dag_file import parse_document
 from orchestration.models import Json, TaskEdge, TaskId
 from orchestration.options import Limits
-from orchestration.planning.draft_values import set_fields, with_renamed_references
+from orchestration.planning.draft_values import Renaming, set_fields
 from orchestration.planning.playbook_model import Playbook, Subtask
 from orchestration.validation import normalized
 
@@ -25,7 +25,12 @@ MAX_DEPTH = 8
 """How deep playbooks may name playbooks."""
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([a-z][a-z0-9_]*)\s*\}\}")
+_LIKE_PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][\w-]*)\s*\}\}")
+"""Also what no parameter can be called: whoever writes `{{Version}}` meant `version`."""
 _DEFAULT_LIMITS = Limits()
+
+_WITH_REFERENCES = ("arguments", "foreach", "verify", "fallback")
+"""Fields of a task in which `${…}` is a reference."""
 
 
 @dataclass(slots=True)
@@ -84,12 +89,15 @@ def _expand(
         elif subtask.playbook is not None:
             named = playbooks[subtask.playbook]
             given = _filled(subtask.with_, values)
-            inner = {name: given.get(name, parameter.default) for name, parameter in named.parameters.items()}
+            inner = {
+                name: parameter.typed(given.get(name, parameter.default))
+                for name, parameter in named.parameters.items()
+            }
             inner["goal"] = values["goal"]
             steps[subtask.task_id] = _expand(named, inner, playbooks, f"{prefix}{subtask.task_id}-", into)
         else:
             task_id = f"{prefix}{subtask.task_id}"
-            direct.append(_task(task_id, subtask, values))
+            direct.append(_task(task_id, subtask, values, prefix))
             into.tasks.append(direct[-1])
             into.origins.append((playbook.name, index))
             steps[subtask.task_id] = _Step((task_id,), (task_id,))
@@ -98,10 +106,12 @@ def _expand(
     return _ends(into.tasks[first:], into.edges)
 
 
-def _task(task_id: TaskId, subtask: Subtask, values: Mapping[str, Json]) -> dict[str, Any]:
+def _task(task_id: TaskId, subtask: Subtask, values: Mapping[str, Json], prefix: str) -> dict[str, Any]:
     task: dict[str, Any] = {"task_id": task_id}
     for name, value in subtask.task_fields().items():
-        task[name] = _filled(value, values, escape=name == "arguments")
+        task[name] = _filled(value, values, escape=name in _WITH_REFERENCES)
+    if isinstance(task.get("parent"), str):
+        task["parent"] = f"{prefix}{task['parent']}"
     if subtask.title:
         metadata = task.get("metadata")
         title = _filled(subtask.title, values)
@@ -158,17 +168,15 @@ def _rename_references(tasks: Sequence[dict[str, Any]], steps: Mapping[str, _Ste
         for name, step in steps.items()
         if len(step.leaves) == 1 and step.leaves[0] != name
     }
-    for task in tasks if renamed else ():
-        if "arguments" in task:
-            task["arguments"] = with_renamed_references(task["arguments"], renamed)
-        verify = task.get("verify")
-        if isinstance(verify, dict) and "arguments" in verify:
-            task["verify"] = {**verify, "arguments": with_renamed_references(verify["arguments"], renamed)}
+    if renamed:
+        renaming = Renaming(renamed)
+        for task in tasks:
+            task.update(renaming.of_task(task))
 
 
 def _ends(tasks: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> _Step:
-    """Return the roots and leaves of some tasks among themselves."""
-    ids = [task["task_id"] for task in tasks]
+    """Return the roots and leaves of some tasks among themselves; what is a part of a task is neither."""
+    ids = [task["task_id"] for task in tasks if task.get("parent") is None]
     own = set(ids)
     inner = [edge for edge in edges if edge["source_task_id"] in own and edge["target_task_id"] in own]
     targets = {edge["target_task_id"] for edge in inner}
@@ -182,9 +190,9 @@ def _ends(tasks: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]
 def placeholders_in(
     value: object, way: tuple[str | int, ...] = ()
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield each parameter named in a value, with the way to the text that names it."""
+    """Yield each parameter named in a value, there or not, with the way to the text that names it."""
     if isinstance(value, str):
-        for found in _PLACEHOLDER.finditer(value):
+        for found in _LIKE_PLACEHOLDER.finditer(value):
             yield way, found[1]
     elif isinstance(value, Mapping):
         for key, item in value.items():

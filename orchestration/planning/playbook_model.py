@@ -6,7 +6,7 @@ May import: orchestration.models, pydantic, stdlib.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,8 @@ from pydantic import (
 from orchestration.models import JsonObject, TaskEdge
 
 _CONFIG = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
+
+_SEPARATOR = re.compile(r"[,;\n]\s*(?:and\s)?|\s+(?:and|&)\s+", re.IGNORECASE)
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,59}$")]
 _ParameterName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
@@ -59,6 +61,8 @@ class Parameter(BaseModel):
     model_config = _CONFIG
 
     description: str = ""
+    type: Literal["any", "list"] = "any"
+    """`list`: a text is taken apart at commas, semicolons, line breaks and "and"; anything else is its only item."""
     default: JsonValue = ""
     context: list[str] = Field(default_factory=list)
     """Other keys of the context that hold it, beside its own name."""
@@ -66,6 +70,14 @@ class Parameter(BaseModel):
     """Tried in order; the first that matches gives the value."""
     required: bool = False
     """Without it the playbook does not fit."""
+
+    def typed(self, value: JsonValue) -> JsonValue:
+        """Return a value as the parameter's type has it; an empty one stays as it is."""
+        if self.type == "any" or isinstance(value, list) or value in (None, ""):
+            return value
+        if not isinstance(value, str):
+            return [value]
+        return [item for part in _SEPARATOR.split(value) if (item := part.strip())]
 
 
 class Subtask(BaseModel):

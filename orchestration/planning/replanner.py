@@ -1,4 +1,4 @@
-"""Alternative plans for failed tasks, from the caller's `sequential_thinking` collaborator.
+"""Alternative plans for failed tasks: how any is read, those of the caller's collaborator, and who is asked in turn.
 
 May import: orchestration.{dag, errors, logs, options, ports}, orchestration.planning.*, stdlib.
 
@@ -10,23 +10,73 @@ as no alternative.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from orchestration.dag import TaskDAG
-from orchestration.errors import InvalidDagError, SystemUnavailableError
+from orchestration.errors import InvalidDagError, Problem, SystemUnavailableError
 from orchestration.logs import get_logger
 from orchestration.options import Limits
 from orchestration.planning.caller_plan import read_caller_plan
 from orchestration.planning.collaborator_planner import ANSWER_TIMEOUT_SECONDS, ask, has_method
 from orchestration.planning.draft_values import from_json_text
-from orchestration.ports import AlternativeRequest
+from orchestration.ports import AlternativeRequest, Replanner
 
 REPLAN_METHOD = "generate_alternative_plan"
 
 DELIVERS = "delivers"
 """Key of the DAG's metadata under which stands the task whose output takes the place of the failed one's."""
 
+REASON = "reason"
+"""Key of the DAG's metadata under which stands why the alternative will do better, where its maker said so."""
+
 _log = get_logger()
+
+
+class FirstReplanner:
+    """Asks several replanners, one after the other, until one has an alternative.
+
+    Args:
+        replanners: In the order in which they are trusted.
+    """
+
+    def __init__(self, replanners: Sequence[Replanner]) -> None:
+        self._replanners = tuple(replanners)
+
+    async def alternative(self, request: AlternativeRequest) -> TaskDAG | None:
+        """Return the first alternative there is, or None."""
+        for replanner in self._replanners:
+            dag = await replanner.alternative(request)
+            if dag is not None:
+                return dag
+        return None
+
+
+def read_alternative(answer: Mapping[str, object], request: AlternativeRequest, limits: Limits) -> TaskDAG:
+    """Make a sub-DAG with one delivering task of a draft: `tasks`, and perhaps `edges` and `delivers`.
+
+    Raises:
+        InvalidDagError: The draft has mistakes; all are listed, each with a fix.
+    """
+    plan = {key: answer[key] for key in ("tasks", "edges", "delivers") if answer.get(key) is not None}
+    read = read_caller_plan(
+        plan,
+        goal=request.goal,
+        dag_id=request.task.task_id,
+        limits=limits,
+        upstreams=tuple(request.inputs),
+    )
+    dag = read.dag
+    sources = {edge.source_task_id for edge in dag.edges}
+    leaves = [
+        task_id for task_id, task in dag.nodes.items() if task_id not in sources and task.parent is None
+    ]
+    delivers = read.delivers or (leaves[0] if len(leaves) == 1 else None)
+    if delivers is None:
+        told = f"is missing, and the plan ends in {len(leaves)} tasks ({', '.join(leaves[:5])})."
+        fix = f"Name the task whose output stands for that of {request.task.task_id!r}."
+        raise InvalidDagError([Problem("delivers", told, fix)])
+    dag.metadata = {**dag.metadata, DELIVERS: delivers}
+    return dag
 
 
 def has_replanner(collaborator: object) -> bool:
@@ -88,24 +138,9 @@ class CollaboratorReplanner:
         plain = from_json_text(answer, "{")
         if not isinstance(plain, Mapping) or "tasks" not in plain:
             raise SystemUnavailableError(REPLAN_METHOD, f"it answered {type(answer).__name__} without tasks")
-        plan = {key: plain[key] for key in ("tasks", "edges", "delivers") if plain.get(key) is not None}
-        read = read_caller_plan(
-            plan,
-            goal=request.goal,
-            dag_id=request.task.task_id,
-            limits=self._limits,
-            upstreams=tuple(request.inputs),
-        )
-        dag = read.dag
-        sources = {edge.source_task_id for edge in dag.edges}
-        leaves = [task_id for task_id in dag.nodes if task_id not in sources]
-        delivers = read.delivers or (leaves[0] if len(leaves) == 1 else None)
-        if delivers is None:
-            told = (
-                f"its plan ends in {len(leaves)} tasks ({', '.join(leaves[:5])}) and names none in `delivers`"
-            )
-            raise SystemUnavailableError(REPLAN_METHOD, told)
-        dag.metadata = {**dag.metadata, DELIVERS: delivers}
+        dag = read_alternative(plain, request, self._limits)
+        if isinstance(plain.get(REASON), str) and plain[REASON].strip():
+            dag.metadata = {**dag.metadata, REASON: plain[REASON].strip()}
         return dag
 
 

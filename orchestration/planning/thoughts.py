@@ -105,8 +105,10 @@ def told_goal(goal: str, context: JsonObject, mode: OrchestrationMode | None, ma
 
 def told_levels(dag: TaskDAG) -> str:
     """Return how a DAG's tasks are ordered, and why some can run at once."""
-    levels = _levels(dag)
+    levels = dag.levels()
     count = len(dag.nodes)
+    parents = len(dag.parents())
+    outer = f", {parents} of them made of others," if parents else ""
     if count == 1:
         return f"The plan is one task: {next(iter(dag.nodes))}."
     steps = "; then ".join(_listed(level) for level in levels[:_SHOWN_TASKS])
@@ -117,23 +119,19 @@ def told_levels(dag: TaskDAG) -> str:
         if width > 1
         else "Each task needs the one before it, so nothing can run at once"
     )
-    return f"The plan has {count} tasks on {_counted(len(levels), 'level')}: {steps}{more}. {at_once}."
+    return f"The plan has {count} tasks{outer} on {_counted(len(levels), 'level')}: {steps}{more}. {at_once}."
 
 
 def told_critical_path(dag: TaskDAG) -> str:
     """Return what bounds a DAG's duration from below."""
     path = dag.critical_path()
     work = sum(dag.expected_durations().values())
-    known = sum(node.estimated_time_seconds is not None for node in dag.nodes.values())
-    basis = (
-        "the tasks' estimates"
-        if known == len(dag.nodes)
-        else f"estimates of {known} of {len(dag.nodes)} tasks"
-    )
+    parents = dag.parents()
+    runs = [node for task_id, node in dag.nodes.items() if task_id not in parents]
+    known = sum(node.estimated_time_seconds is not None for node in runs)
+    basis = "the tasks' estimates" if known == len(runs) else f"estimates of {known} of {len(runs)} tasks"
     if not known:
-        return (
-            f"No task has an estimate. The longest chain has {len(path.task_ids)} of {len(dag.nodes)} tasks."
-        )
+        return f"No task has an estimate. The longest chain has {len(path.task_ids)} of {len(runs)} tasks."
     way = " → ".join(path.task_ids[:_SHOWN_TASKS]) + (" → …" if len(path.task_ids) > _SHOWN_TASKS else "")
     if not path.seconds:
         return f"By {basis} the plan takes no time at all."
@@ -157,18 +155,6 @@ def told_validation(dag: TaskDAG) -> str:
     told = ", ".join(part for part in special if part)
     edges = _counted(len(dag.edges), "edge") + (f" ({told})" if told else "")
     return f"Validated: {edges} between known tasks, no cycle, and references name upstream tasks only."
-
-
-def _levels(dag: TaskDAG) -> list[list[str]]:
-    level: dict[str, int] = {}
-    incoming = dag.incoming()
-    found: list[list[str]] = []
-    for task_id in dag.topological_sort():
-        level[task_id] = 1 + max((level[edge.source_task_id] for edge in incoming[task_id]), default=-1)
-        if level[task_id] == len(found):
-            found.append([])
-        found[level[task_id]].append(task_id)
-    return found
 
 
 def _listed(names: list[str]) -> str:

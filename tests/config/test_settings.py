@@ -282,7 +282,7 @@ advanced_orchestration:
   prioritization: {time_weight: .inf, policy: newest}
   performance: 5
 max_retries: 3
-model: {name: some}
+model: {nam: some, temperature: true}
 mcp_servers_file: mcp.json
 storage: {synchronous: sometimes, database: "postgresql://host/db"}
 sequential_thinking: {args: [1], comand: npx}
@@ -316,7 +316,9 @@ playbook_folders: [nowhere]
             "my.yaml:12: max_retries: unknown key 'max_retries' here. "
             "Fix: put it at 'advanced_orchestration.task_execution.max_retries'."
         ),
-        "my.yaml:13: model: is not available yet (a language model for planning). Fix: remove it for now.",
+        "my.yaml:13: model.name: is missing. Fix: add 'name'.",
+        "my.yaml:13: model.temperature: is True; expected a number.",
+        "my.yaml:13: model.nam: unknown key 'nam'. Fix: write 'name'.",
         (
             "my.yaml:14: mcp_servers_file: is not available yet (the common mcpServers block of other programs). "
             "Fix: remove it for now."

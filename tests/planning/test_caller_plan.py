@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from orchestration.errors import InvalidDagError, Problem
-from orchestration.models import NOT_YET_AVAILABLE, TaskEdge, TaskNode, TaskPriority
+from orchestration.models import (
+    NOT_YET_AVAILABLE,
+    Fallback,
+    TaskEdge,
+    TaskNode,
+    TaskPriority,
+    Verification,
+)
 from orchestration.options import Limits
 from orchestration.planning.caller_plan import read_caller_plan
 from orchestration.planning.draft_values import seconds_of, slug
@@ -306,6 +313,257 @@ def test_many_changes_of_one_kind_are_one_note() -> None:
     assert read.notes[0].endswith("and 45 more.")
 
 
+# --- Tasks inside tasks, fallbacks, lists, approvals ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        [{"id": "build", "subtasks": [{"id": "compile"}, {"id": "link", "depends_on": ["compile"]}]}],
+        [{"id": "build", "children": {"compile": {}, "link": {"depends_on": "compile", "title": "Link"}}}],
+        [{"id": "build", "sub-tasks": '[{"id": "compile"}, {"id": "link", "after": "compile"}]'}],
+        [{"id": "build"}, {"id": "compile", "parent": "build"}, {"id": "link", "part_of": "BUILD", "after": "compile"}],
+        [{"id": "build", "subtasks": ["link", "compile"]}, {"id": "compile"}, {"id": "link", "after": "compile"}],
+        [{"id": "build"}, {"id": "compile", "parentId": "build", "depends_on": "build"},
+         {"id": "link", "parent_task": "build", "depends_on": ["build", "compile"]}],
+        [{"id": "build", "after": ["compile", "link"], "subtasks": ["compile", {"id": "link", "after": "compile"}]},
+         {"id": "compile", "parent": "none"}],
+    ],
+)  # fmt: skip
+def test_tasks_inside_a_task_become_its_parts(draft: Any) -> None:
+    """Nested, named by the outer task, or naming it; that a part waits for its parent goes without saying."""
+    for task in draft:
+        if task["id"] == "build" and isinstance(task.get("children"), dict):
+            task["children"]["compile"] = {"title": "Compile"}
+
+    dag = read_caller_plan(draft).dag
+
+    assert {task_id: node.parent for task_id, node in dag.nodes.items()} == {
+        "build": None,
+        "compile": "build",
+        "link": "build",
+    }
+    assert dag.edges == [TaskEdge("compile", "link")]
+
+
+def test_what_tasks_inside_tasks_changed_is_said() -> None:
+    """And ids, titles and references are followed through every level."""
+    read = read_caller_plan(
+        [
+            {"title": "Get it"},
+            {
+                "title": "Build all",
+                "depends_on": "get it",
+                "subtasks": [
+                    {"title": "Compile", "args": {"source": "${Get it.path}"}, "subtasks": []},
+                    {"title": "Link", "depends_on": ["compile", "Build all"]},
+                    "Sign it",
+                ],
+            },
+        ]
+    )
+
+    nodes = read.dag.nodes
+    assert [(task_id, node.parent) for task_id, node in nodes.items()] == [
+        ("get-it", None),
+        ("build-all", None),
+        ("compile", "build-all"),
+        ("link", "build-all"),
+        ("sign-it", "build-all"),
+    ]
+    assert nodes["compile"].arguments == {"source": "${get-it.path}"}
+    assert "Tasks inside a task made its parts: build-all." in read.notes
+    assert (
+        "Dependencies between a task and its parts left out, for it is done with them: build-all → link."
+        in read.notes
+    )
+
+
+def test_mistakes_of_inner_tasks_are_named_by_their_place() -> None:
+    """The place is the one in the draft, however deep."""
+    found = problems(
+        [
+            {"id": "a", "tool": "x", "subtasks": [{"id": "b", "colour": 1, "subtasks": [{"id": "c", "cost": -1}]}]},
+            {"id": "d", "depends_on": "c"},
+            {"id": "e", "subtasks": 5},
+            {"id": "f", "subtasks": [{"id": "g", "parent": "d"}, 7]},
+        ]
+    )  # fmt: skip
+
+    assert {path: problem.message for path, problem in found.items()} == {
+        "tasks[2].subtasks": "is 5; expected a list of tasks.",
+        "tasks[3].subtasks[1]": "is 7; expected a task.",
+        "tasks[3].subtasks[0].parent": "is 'd', but the task is among the subtasks of 'f'.",
+        "tasks[0].subtasks[0].colour": "is an unknown key.",
+        "tasks[0].subtasks[0].subtasks[0].cost": "is -1; expected a number greater than or equal to 0.",
+        "tasks[a].tool": "is set, but 'a' has parts (b) and runs nothing itself.",
+        "edges[c→d]": "joins tasks of two levels: 'c' is a part of 'a'.",
+    }
+    assert found["edges[c→d]"].fix == "Name 'a' → 'd' instead."
+
+
+def test_tasks_inside_each_other_are_bounded() -> None:
+    """By depth and by number; a draft that is a circle ends, too."""
+    circle: dict[str, Any] = {"title": "Again"}
+    circle["subtasks"] = [circle]
+    wide = [{"id": "a", "subtasks": [{"id": f"t{number}"} for number in range(5)]}]
+
+    deep = problems([circle], limits=Limits(max_hierarchy_depth=2))
+    many = problems(wide, limits=Limits(max_tasks=5))
+
+    assert deep["tasks[0].subtasks[0].subtasks[0].subtasks"].message == (
+        "lie deeper than 2 tasks inside each other, which is the limit."
+    )
+    assert many["tasks[0].subtasks"].message == "bring the plan to more than 5 tasks, which is the limit."
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ({"tool": "other", "params": {"x": 1}}, Fallback(tool="other", arguments={"x": 1})),
+        (
+            '{"name": "By hand", "timeout": "5 min", "id": "a-by-hand"}',
+            Fallback(description="By hand", timeout_seconds=300),
+        ),
+        (
+            [{"tool": "second"}, {"tool": "third"}],
+            Fallback(tool="second", fallback=Fallback(tool="third")),
+        ),
+        ([{"tool": "only", "fallback": {"tool": "next"}}], Fallback(tool="only", fallback=Fallback(tool="next"))),
+        (
+            {"idempotent": False, "verify": {"tool": "ask", "timeout_seconds": "10s"}},
+            Fallback(idempotent=False, verify=Verification("ask", timeout_seconds=10)),
+        ),
+        ("none", None),
+        ("", None),
+        ([], None),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_a_fallback_may_be_written_in_many_ways(sent: Any, read: Fallback | None) -> None:
+    """As an object, as JSON text, as a list in the order to try; nothing is no fallback."""
+    assert read_caller_plan([{"task_id": "a", "fallback": sent}]).dag.nodes["a"].fallback == read
+
+
+@pytest.mark.parametrize(
+    ("sent", "place", "told"),
+    [
+        ("b", "tasks[0].fallback", "names task 'b', which runs in any case; expected what to do in this task's place."),
+        ("The B", "tasks[0].fallback",
+         "names task 'The B', which runs in any case; expected what to do in this task's place."),
+        ({"task_id": "b"}, "tasks[0].fallback.task_id",
+         "names task 'b', which runs in any case; expected what to do in this task's place."),
+        ("do it by hand", "tasks[0].fallback", "is 'do it by hand'; expected what to do in this task's place."),
+        (True, "tasks[0].fallback", "is True; expected what to do in this task's place."),
+        (["x", "y"], "tasks[0].fallback", "is ['x', 'y']; expected objects, in the order to try."),
+        ({"tool": "t", "depends_on": ["b"]}, "tasks[0].fallback.depends_on", "is an unknown key."),
+        ([{"tool": "t"}] * 4, "tasks[0].fallback.fallback.fallback.fallback",
+         "is a fallback too many: at most 3 may be inside each other."),
+    ],
+)  # fmt: skip
+def test_a_fallback_that_could_mean_two_things_is_refused(sent: Any, place: str, told: str) -> None:
+    """A task of the plan runs anyway; a text may as well be advice to a person."""
+    found = problems([{"task_id": "a", "fallback": sent}, {"task_id": "b", "title": "The B"}])
+
+    assert found[place].message == told
+
+
+@pytest.mark.parametrize(
+    ("field", "sent", "read"),
+    [
+        ("approval", True, "person"),
+        ("approval", "yes", "person"),
+        ("approval", "Human", "person"),
+        ("requires_approval", "true", "person"),
+        ("needsApproval", True, "person"),
+        ("human_approval", "required", "person"),
+        ("approval", "caller", "caller"),
+        ("approval", False, None),
+        ("approval", "no", None),
+        ("requires_approval", "false", None),
+        ("approval", "", None),
+    ],
+)
+def test_an_approval_may_be_written_in_many_ways(field: str, sent: Any, read: str | None) -> None:
+    """What asks for agreement without saying whose asks for a person's."""
+    assert read_caller_plan([{"task_id": "a", field: sent}]).dag.nodes["a"].approval == read
+
+
+@pytest.mark.parametrize("sent", ["agent", "maybe", 1, ["person"], {"by": "person"}])
+def test_an_approval_nobody_understands_is_refused(sent: Any) -> None:
+    """It is never taken for none."""
+    assert problems([{"task_id": "a", "approval": sent}])["tasks[0].approval"].message == (
+        f"is {sent!r}; expected who must agree."
+    )
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ("${list it.files}", "${list-it.files}"),
+        ("${list-it.files}", "${list-it.files}"),
+        ("list-it.files", "${list-it.files}"),
+        ("list-it", "${list-it}"),
+        ('["a", "b"]', ["a", "b"]),
+        (["a", {"b": "${list it.x}"}], ["a", {"b": "${list-it.x}"}]),
+    ],
+)
+def test_a_list_to_go_through_may_be_written_in_many_ways(sent: Any, read: Any) -> None:
+    """As a reference, bare where it can only be one, as a list or its JSON text; the element stays the element."""
+    draft = [
+        {"id": "list it", "title": "item"},
+        {
+            "id": "each",
+            "for_each": sent,
+            "depends_on": ["list it"],
+            "arguments": {"x": "${item.name} ${index} ${list it.y}"},
+            "fallback": {"arguments": {"x": "${item} ${list it.z}"}},
+        },
+        {"id": "last", "depends_on": ["list it"], "arguments": {"x": "${item.name}"}},
+    ]
+
+    nodes = read_caller_plan(draft).dag.nodes
+
+    assert nodes["each"].foreach == read
+    assert nodes["each"].arguments == {"x": "${item.name} ${index} ${list-it.y}"}
+    assert nodes["each"].fallback == Fallback(arguments={"x": "${item} ${list-it.z}"})
+    assert nodes["last"].arguments == {"x": "${list-it.name}"}
+
+
+def test_durations_are_read_wherever_there_are_some() -> None:
+    """In seconds, from a text with a unit."""
+    read = read_caller_plan(
+        [
+            {
+                "task_id": "a",
+                "heartbeat": "2 min",
+                "cache": {"ttl_seconds": "1 h"},
+                "timeout": "90s",
+                "tool": "",
+            }
+        ]
+    )
+
+    node = read.dag.nodes["a"]
+    assert (node.heartbeat_timeout_seconds, node.timeout_seconds, node.tool) == (120, 90, None)
+    assert node.cache is not None
+    assert node.cache.ttl_seconds == 3600
+    assert problems([{"task_id": "a", "cache": {"ttl_seconds": "a while"}}])[
+        "tasks[0].cache.ttl_seconds"
+    ].message == ("is 'a while'; expected a duration.")
+
+
+def test_tasks_outside_may_be_those_of_an_alternative_plan() -> None:
+    """The present graph of an orchestration has ids with a mark; a draft's own never get one."""
+    read = read_caller_plan(
+        [{"task_id": "x~1", "arguments": {"v": "${load~1.rows}"}}, {"task_id": "y[0]", "depends_on": "x~1"}],
+        upstreams=["load~1"],
+    )
+
+    assert list(read.dag.nodes) == ["x-1", "y-0"]
+    assert read.dag.nodes["x-1"].arguments == {"v": "${load~1.rows}"}
+
+
 # --- What is refused ------------------------------------------------------------------------------------------------
 
 
@@ -322,7 +580,7 @@ def test_every_mistake_is_listed_once_with_a_fix() -> None:
     """One round is enough to put a plan right."""
     found = problems(
         [
-            {"task_id": "fetch", "estimate": "soon", "approval": "person"},
+            {"task_id": "fetch", "estimate": "soon", "approval": "perhaps"},
             {"task_id": "load", "depends_on": ["fetsh"], "priority": "enormous", "arguments": "not json"},
             {"task_id": "tell", "descripton": "Tell", "complexity_score": 11},
             7,
@@ -332,8 +590,8 @@ def test_every_mistake_is_listed_once_with_a_fix() -> None:
 
     assert {path: str(problem).removeprefix(f"{path}: ") for path, problem in found.items()} == {
         "tasks[0].estimated_time_seconds": "is 'soon'; expected a duration. Fix: Write 300 or \"5 min\".",
-        "tasks[0].approval": "is not available yet (a person's agreement before the task runs); nothing would "
-        "honour it. Fix: Remove it.",
+        "tasks[0].approval": "is 'perhaps'; expected who must agree. "
+        'Fix: Write "person" (a human) or "caller" (you may agree, too), or leave it out.',
         "tasks[1].depends_on[0]": "names task 'fetsh', which is not in the plan. Fix: Did you mean 'fetch'?",
         "tasks[1].priority": "is 'enormous'; expected one of LOW, MEDIUM, HIGH, CRITICAL, URGENT. "
         "Fix: Correct the value, or leave the field out.",

@@ -450,9 +450,7 @@ async def test_the_thoughts_say_what_was_done() -> None:
     assert texts[0] == (
         f"The goal is: {WEB}. The context gives technology_stack; to be run adaptive; at most 20 tasks."
     )
-    assert texts[1].startswith(
-        f"Playbook 'web-application' (1.00) fits, by its example “{WEB}”; next is 'codebase-report' (0."
-    )
+    assert texts[1].startswith(f"Playbook 'web-application' (1.00) fits, by its example “{WEB}”; next is '")
     assert "technology_stack = React (from context.technology_stack)" in texts[2]
     assert "deployment_target = none (default)" in texts[2]
     assert texts[3].startswith(

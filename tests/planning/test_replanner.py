@@ -106,8 +106,11 @@ async def test_the_delivering_task_may_be_named() -> None:
     [
         ("try again", "it answered str without tasks"),
         ({"tasks": []}, "tasks: is empty; expected at least one task."),
-        ({"tasks": [{"task_id": "a", "approval": True}]}, "tasks[0].approval: is not available yet"),
-        ({"tasks": ["a", "b"]}, "its plan ends in 2 tasks (a, b) and names none in `delivers`"),
+        ({"tasks": [{"task_id": "a", "acceptance": True}]}, "tasks[0].acceptance: is not available yet"),
+        (
+            {"tasks": ["a", "b"]},
+            "delivers: is missing, and the plan ends in 2 tasks (a, b). Fix: Name the task",
+        ),
         (
             {"tasks": [{"task_id": "a", "arguments": {"x": "${elsewhere.x}"}}]},
             "${elsewhere.x} names task 'elsewhere'",
