@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from orchestration.errors import LeaseLostError as LeaseLostError
     from orchestration.errors import NestedOrchestrationError as NestedOrchestrationError
     from orchestration.errors import NoFittingPlanError as NoFittingPlanError
+    from orchestration.errors import NotPermittedError as NotPermittedError
     from orchestration.errors import NotPossibleError as NotPossibleError
     from orchestration.errors import OrchestrationError as OrchestrationError
     from orchestration.errors import OrchestrationInterruptedError as OrchestrationInterruptedError
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from orchestration.errors import PlanNotFoundError as PlanNotFoundError
     from orchestration.errors import Problem as Problem
     from orchestration.errors import RefusedByDriverError as RefusedByDriverError
+    from orchestration.errors import RevisionConflictError as RevisionConflictError
     from orchestration.errors import SchemaVersionError as SchemaVersionError
     from orchestration.errors import StaleFencingTokenError as StaleFencingTokenError
     from orchestration.errors import StateError as StateError
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from orchestration.factory import create_advanced_task_orchestrator as create_advanced_task_orchestrator
     from orchestration.models import CachePolicy as CachePolicy
     from orchestration.models import ErrorRecord as ErrorRecord
+    from orchestration.models import Fallback as Fallback
     from orchestration.models import OrchestrationMode as OrchestrationMode
     from orchestration.models import OrchestrationStatus as OrchestrationStatus
     from orchestration.models import TaskEdge as TaskEdge
@@ -68,7 +71,10 @@ if TYPE_CHECKING:
     from orchestration.options import RetentionOptions as RetentionOptions
     from orchestration.orchestrator import AdvancedTaskOrchestrator as AdvancedTaskOrchestrator
     from orchestration.planning.decomposer import AdvancedTaskDecomposer as AdvancedTaskDecomposer
+    from orchestration.planning.model_options import ModelOptions as ModelOptions
+    from orchestration.planning.model_planner import ModelPlanner as ModelPlanner
     from orchestration.planning.plan import Plan as Plan
+    from orchestration.planning.thinking_pool import ThinkingPool as ThinkingPool
     from orchestration.ports import AttemptRequest as AttemptRequest
     from orchestration.ports import ControlAction as ControlAction
     from orchestration.ports import ControlRequest as ControlRequest
@@ -103,6 +109,7 @@ _HOMES: dict[str, str] = {
             "LeaseLostError",
             "NestedOrchestrationError",
             "NoFittingPlanError",
+            "NotPermittedError",
             "NotPossibleError",
             "OrchestrationError",
             "OrchestrationInterruptedError",
@@ -110,6 +117,7 @@ _HOMES: dict[str, str] = {
             "PlanNotFoundError",
             "Problem",
             "RefusedByDriverError",
+            "RevisionConflictError",
             "SchemaVersionError",
             "StaleFencingTokenError",
             "StateError",
@@ -130,6 +138,7 @@ _HOMES: dict[str, str] = {
         [
             "CachePolicy",
             "ErrorRecord",
+            "Fallback",
             "OrchestrationMode",
             "OrchestrationStatus",
             "TaskEdge",
@@ -145,7 +154,10 @@ _HOMES: dict[str, str] = {
     ),
     "AdvancedTaskOrchestrator": "orchestrator",
     "AdvancedTaskDecomposer": "planning.decomposer",
+    "ModelOptions": "planning.model_options",
+    "ModelPlanner": "planning.model_planner",
     "Plan": "planning.plan",
+    "ThinkingPool": "planning.thinking_pool",
     **dict.fromkeys(["AttemptRequest", "ControlAction", "ControlRequest"], "ports"),
     "CommandSystem": "systems.command",
     "ControllerSystem": "systems.controller",

@@ -1,6 +1,6 @@
 """Reads how orchestrations stand from storage, for any process: status, tasks, events, outputs, results, metrics.
 
-May import: orchestration.{clock, dag, dag_file, errors, metrics, models, options, ports, reports},
+May import: orchestration.{clock, dag, dag_file, errors, metrics, models, options, ports, reports, story},
 orchestration.engine.*, orchestration.execution.{identity, process_sample, recovery}, stdlib.
 """
 
@@ -14,7 +14,8 @@ from orchestration.clock import Clock
 from orchestration.dag import TaskDAG
 from orchestration.dag_file import dag_from_json
 from orchestration.engine.events import Recorded
-from orchestration.engine.state import State
+from orchestration.engine.policy import asked_words
+from orchestration.engine.state import ASKS, ASKS_FOR_APPROVAL, State
 from orchestration.errors import NotPossibleError, TaskNotFoundError
 from orchestration.execution.identity import is_gone
 from orchestration.execution.process_sample import sample_process
@@ -39,6 +40,7 @@ from orchestration.reports import (
     result_document,
     status_document,
 )
+from orchestration.story import StoryReader
 from orchestration.systems.fingerprints import missing_of
 from orchestration.systems.registry import SystemRegistry
 
@@ -46,9 +48,11 @@ _RUNNING_SHOWN = 1_000
 _AT_HAND_BYTES = 16 * 1024 * 1024
 """Outputs up to this sum are read with the result; more are read one by one, when they are asked for."""
 _PAGE = 10_000
+_REPLANNING_READ = 200
+"""Tasks being replanned of which the open questions are looked for."""
 
 
-class OrchestrationReader:
+class OrchestrationReader(StoryReader):
     """What can be told without driving anything.
 
     Args:
@@ -77,42 +81,65 @@ class OrchestrationReader:
             OrchestrationNotFoundError: There is no such orchestration.
         """
         record = await self.storage.load_orchestration(orchestration_id)
-        running = await self.storage.load_tasks(
-            orchestration_id, statuses=[TaskStatus.RUNNING], limit=_RUNNING_SHOWN
+        running = await self._rows_in(record, TaskStatus.RUNNING, _RUNNING_SHOWN)
+        failed = await self._rows_in(record, TaskStatus.FAILED)
+        unknown = await self._rows_in(record, TaskStatus.UNKNOWN)
+        awaiting = await self._rows_in(record, TaskStatus.AWAITING_APPROVAL)
+        replanning = await self._rows_in(record, TaskStatus.REPLANNING, _REPLANNING_READ)
+        return self._status(
+            record,
+            [row.task_id for row in running],
+            errors={row.task_id: row.error for row in failed if row.error is not None},
+            open_questions={row.task_id: row.note or "" for row in unknown},
+            approvals={row.task_id: (row.note or "").removeprefix(ASKS_FOR_APPROVAL) for row in awaiting},
+            asked={
+                row.task_id: asked_words(row.note, row.error)
+                for row in replanning
+                if row.note is not None and row.note.startswith(ASKS)
+            },
         )
-        errors: dict[TaskId, ErrorRecord] = {}
-        if record.summary.counts.get(TaskStatus.FAILED):
-            failed = await self.storage.load_tasks(
-                orchestration_id, statuses=[TaskStatus.FAILED], limit=ERRORS_SHOWN
-            )
-            errors = {row.task_id: row.error for row in failed if row.error is not None}
-        questions: dict[TaskId, str] = {}
-        if record.summary.counts.get(TaskStatus.UNKNOWN):
-            unknown = await self.storage.load_tasks(
-                orchestration_id, statuses=[TaskStatus.UNKNOWN], limit=ERRORS_SHOWN
-            )
-            questions = {row.task_id: row.note or "" for row in unknown}
-        return self._status(record, [row.task_id for row in running], errors, questions)
+
+    async def _rows_in(
+        self, record: OrchestrationRecord, status: TaskStatus, limit: int = ERRORS_SHOWN
+    ) -> list[TaskRow]:
+        """Return the first tasks of a status, without asking for those that are none."""
+        summary = record.summary
+        # A task that has failed over its parts is not counted, and they need not have failed before.
+        may_be_some = summary.counts.get(status) or (
+            status is TaskStatus.FAILED and summary.state is OrchestrationStatus.FAILED
+        )
+        if not may_be_some:
+            return []
+        return await self.storage.load_tasks(record.orchestration_id, statuses=[status], limit=limit)
 
     def _status(
         self,
         record: OrchestrationRecord,
-        running: list[TaskId],
-        errors: Mapping[TaskId, ErrorRecord],
-        questions: Mapping[TaskId, str],
+        running: Sequence[TaskId] = (),
+        *,
+        errors: Mapping[TaskId, ErrorRecord] | None = None,
+        open_questions: Mapping[TaskId, str] | None = None,
+        approvals: Mapping[TaskId, str] | None = None,
+        asked: Mapping[TaskId, str] | None = None,
     ) -> dict[str, Any]:
         is_orphan = is_orphaned(record)
         return status_document(
             record,
             summary=record.summary,
-            running=running,
-            errors=errors,
-            open_questions=questions,
+            running=list(running),
+            errors=errors or {},
+            open_questions=open_questions or {},
+            approvals=approvals,
+            asked=asked,
             last_seq=record.last_seq,
             now_us=self._clock.now_us(),
             is_orphaned=is_orphan,
-            missing=missing_of(record.needs, self.systems) if is_orphan and self.systems is not None else [],
+            missing=self._missing(record) if is_orphan else [],
         )
+
+    def _missing(self, record: OrchestrationRecord) -> list[str]:
+        """Return a sentence per thing that an orchestration needs to go on and that is missing or different here."""
+        return [] if self.systems is None else missing_of(record.needs, self.systems)
 
     async def list_orchestrations(
         self, *, states: Sequence[OrchestrationStatus | str] | None = None, limit: int = 100, offset: int = 0
@@ -126,7 +153,7 @@ class OrchestrationReader:
         """
         wanted = None if states is None else [OrchestrationStatus(state) for state in states]
         records = await self.storage.list_orchestrations(states=wanted, limit=limit, offset=offset)
-        return [self._status(record, [], {}, {}) for record in records]
+        return [self._status(record) for record in records]
 
     async def load_tasks(
         self,
@@ -197,6 +224,8 @@ class OrchestrationReader:
         while rows := await self.storage.load_tasks(orchestration_id, after_position=after, limit=_PAGE):
             statuses.update((row.task_id, row.status) for row in rows)
             after = rows[-1].position
+        if statuses.keys() - dag.nodes.keys():  # items of a list, or a plan that was made while it ran
+            return final_dag(await load_state(self.storage, orchestration_id))
         return dag.with_statuses(statuses)
 
     async def load_result(self, orchestration_id: OrchestrationId) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from orchestration.models import (
     TaskId,
     TaskStatus,
 )
-from orchestration.ports import OrchestrationRecord, Summary, Thought
+from orchestration.ports import OrchestrationRecord, Revision, Summary, Thought
 
 ERRORS_SHOWN = 20
 """Failed tasks a status lists; the rest are counted, and paged through as tasks."""
@@ -43,6 +43,8 @@ def status_document(
     now_us: int,
     is_orphaned: bool,
     missing: Sequence[str] = (),
+    approvals: Mapping[TaskId, str] | None = None,
+    asked: Mapping[TaskId, str] | None = None,
 ) -> dict[str, Any]:
     """Return an orchestration's status.
 
@@ -56,6 +58,8 @@ def status_document(
         now_us: Wall time in microseconds since the epoch.
         is_orphaned: Whether it is unfinished and nobody drives it.
         missing: What keeps an orphan from going on here, a sentence each.
+        approvals: What the tasks would run that wait for somebody's yes.
+        asked: Why nobody knows how to go on with the tasks about which the caller is asked.
     """
     has_ended = summary.state.is_terminal
     settled = sum(summary.counts.get(status, 0) for status in SETTLED)
@@ -86,12 +90,18 @@ def status_document(
         "elapsed_seconds": max(0, (end_us or now_us) - started) / 1_000_000,
         "parallel_efficiency": summary.parallel_efficiency,
         "errors": errors_document(dict(list(errors.items())[:ERRORS_SHOWN])),
-        "waiting_for_decision": dict(list(open_questions.items())[:ERRORS_SHOWN]),
+        "waiting_for_decision": _first(open_questions),
+        "waiting_for_approval": _first(approvals or {}),
+        "waiting_for_answer": _first(asked or {}),
         "reason": summary.reason,
         "missing_systems": list(missing),
         "driver_silent_seconds": None if has_ended or is_orphaned else _silence(record, now_us),
         "last_seq": last_seq,
     }
+
+
+def _first(found: Mapping[TaskId, str]) -> dict[TaskId, str]:
+    return dict(list(found.items())[:ERRORS_SHOWN])
 
 
 def _silence(record: OrchestrationRecord, now_us: int) -> float | None:
@@ -195,6 +205,21 @@ def plan_document(
     }
 
 
+def revision_document(revision: Revision) -> JsonObject:
+    """Return an entry of a log of revisions without what it does not say."""
+    document: JsonObject = {
+        "revision": revision.revision,
+        "by": revision.by,
+        "told": revision.told,
+        "at": to_iso(revision.at_us),
+    }
+    if revision.reason:
+        document["reason"] = revision.reason
+    if revision.undoes is not None:
+        document["undoes"] = revision.undoes
+    return document
+
+
 def thought_document(thought: Thought) -> JsonObject:
     """Return a thought without what it does not say."""
     document: JsonObject = {"number": thought.number, "text": thought.text}
@@ -206,13 +231,20 @@ def thought_document(thought: Thought) -> JsonObject:
 
 
 def final_dag(state: State) -> TaskDAG:
-    """Return the graph as it stands: alternatives spliced in, every task with its present status."""
-    dag = TaskDAG(state.dag.dag_id, state.dag.goal, metadata=state.dag.metadata)
+    """Return the graph as it stands: alternatives spliced in, every task as it was defined, with its present status."""
+    dag = TaskDAG(
+        state.dag.dag_id,
+        state.dag.goal,
+        metadata=state.dag.metadata,
+        timeout_seconds=state.dag.timeout_seconds,
+    )
     for task in state.tasks.values():
-        dag.add_task(task.node)
+        dag.add_task(task.primary or task.node)
     for task in state.tasks.values():
         for edge in task.outgoing:
-            dag.add_dependency(_moved(edge.edge, edge.source))
+            # What a parent waits for is handed to its parts; that is no edge of the graph.
+            if state.tasks[edge.target].node.parent == task.node.parent:
+                dag.add_dependency(_moved(edge.edge, edge.source))
     original = {
         (edge.source_task_id, edge.target_task_id): index for index, edge in enumerate(state.dag.edges)
     }

@@ -60,7 +60,8 @@ orchestration_id. Send the same `key` when you repeat a call, and it starts only
 3. get_orchestration_status says where it stands; wait_seconds (up to 45) waits for the end, so don't poll in a loop. \
 Without an id it lists what is unfinished. view=tasks, events, graph or plan shows more; task=ID shows one task.
 4. read_output reads a task's output in parts: head, tail, search, a path into it.
-5. control_orchestration pauses, resumes, cancels, retries what failed, and decides about a task whose end nobody knows.
+5. edit_dag changes a plan, or a graph that runs; control_orchestration pauses, resumes, cancels, retries what failed, \
+approves, and decides about a task whose end nobody knows.
 6. get_metrics says how things went.
 
 Every answer ends with `next`: the calls that make sense now. A failed task lists its reason; what depends on it is \
@@ -199,7 +200,7 @@ async def _serve(settings: Settings, transport: str, host: str, port: int) -> No
     stop = anyio.Event()
     async with anyio.create_task_group() as tasks:
         await tasks.start(set_on_signal, stop)
-        async with kept(lambda: open_orchestrator(settings)) as keeper:
+        async with kept(lambda: open_orchestrator(settings, keeps_warm=True)) as keeper:
 
             @asynccontextmanager
             async def lend() -> AsyncIterator[AdvancedTaskOrchestrator]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, redirect_stdout
+from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
 from config.settings import Settings, ThinkingCommand
@@ -23,24 +23,35 @@ from storage.schema import migrations
 
 if TYPE_CHECKING:
     from orchestration.orchestrator import AdvancedTaskOrchestrator
+    from orchestration.planning.proposal import LanguageModel
     from orchestration.planning.sequential_thinking import OpenThinking
 
 
 @asynccontextmanager
 async def open_orchestrator(
-    settings: Settings, *, has_systems: bool = True
+    settings: Settings, *, has_systems: bool = True, keeps_warm: bool = False
 ) -> AsyncIterator[AdvancedTaskOrchestrator]:
     """Open an orchestrator over the configured database and systems, and close it at the end.
 
     Args:
         settings: What it is made of.
         has_systems: Whether it is to run anything; without, a mistake in a system's configuration does no harm.
+        keeps_warm: Whether thinking processes are started ahead of the plans to come: for what stays open, not for
+            one command.
 
     Raises:
         ConfigurationError: A function of the configuration can't be imported; lists every one.
         StorageError: The database can't be opened.
     """
-    async with make_orchestrator(settings, has_systems=has_systems) as orchestrator:
+    from orchestration.planning.thinking_pool import ThinkingPool
+
+    async with AsyncExitStack() as stack:
+        thinking = make_thinking(settings.sequential_thinking, keeps_warm=keeps_warm)
+        if keeps_warm and isinstance(thinking, ThinkingPool):
+            await stack.enter_async_context(thinking)
+        orchestrator = await stack.enter_async_context(
+            make_orchestrator(settings, has_systems=has_systems, thinking=thinking)
+        )
         await orchestrator.storage.open()
         yield orchestrator
 
@@ -62,8 +73,15 @@ async def open_reader(settings: Settings) -> AsyncIterator[OrchestrationReader]:
         await storage.aclose()
 
 
-def make_orchestrator(settings: Settings, *, has_systems: bool = True) -> AdvancedTaskOrchestrator:
+def make_orchestrator(
+    settings: Settings, *, has_systems: bool = True, thinking: OpenThinking | None = None
+) -> AdvancedTaskOrchestrator:
     """Return an orchestrator, not yet open, with or without the systems.
+
+    Args:
+        settings: What it is made of.
+        has_systems: Whether it is to run anything.
+        thinking: Opens the thinking server of a plan; made of the settings when absent.
 
     Raises:
         ConfigurationError: A function of the configuration can't be imported; lists every one.
@@ -74,8 +92,9 @@ def make_orchestrator(settings: Settings, *, has_systems: bool = True) -> Advanc
         state_manager=make_storage(settings),
         systems=make_systems(settings) if has_systems else None,
         settings=settings.options,
-        thinking=make_thinking(settings.sequential_thinking),
+        thinking=thinking or make_thinking(settings.sequential_thinking),
         playbook_folders=settings.playbook_folders,
+        model=make_model(settings),
     )
 
 
@@ -165,11 +184,31 @@ def _made_or_empty(name: str, spec: SystemSettings) -> System:
         return FunctionSystem({}, name)
 
 
-def make_thinking(command: ThinkingCommand | None) -> OpenThinking:
-    """Return what opens the Sequential Thinking server of a plan: a process, or one inside this process."""
-    from orchestration.planning.sequential_thinking import in_process_thinking, thinking_process
+def make_thinking(command: ThinkingCommand | None, *, keeps_warm: bool = False) -> OpenThinking:
+    """Return what opens the Sequential Thinking server of a plan: a pool of processes, or one inside this process.
 
+    Args:
+        command: What to start; None for the server inside this process.
+        keeps_warm: Whether the pool, once it is open, keeps processes ready; else each is started with its plan.
+    """
     if command is None:
+        from orchestration.planning.sequential_thinking import in_process_thinking
+
         return in_process_thinking
+    from orchestration.planning.thinking_pool import ThinkingPool
+
     argv = (command.command, *command.args)
-    return lambda: thinking_process(argv, env=command.env)
+    return ThinkingPool(argv, env=command.env, warm=command.warm if keeps_warm else 0)
+
+
+def make_model(settings: Settings) -> LanguageModel | None:
+    """Return the configured language model, which connects when it is first asked; None where none is configured.
+
+    Raises:
+        ConfigurationError: What a model needs is not installed.
+    """
+    if settings.model is None:
+        return None
+    from orchestration.planning.model_planner import ModelPlanner
+
+    return ModelPlanner(settings.model)

@@ -37,6 +37,7 @@ from orchestration.errors import (
     OrchestrationNotFoundError,
     PlanNotFoundError,
     ProblemsError,
+    RevisionConflictError,
     StateError,
     TaskNotFoundError,
     UnroutableTaskError,
@@ -58,6 +59,10 @@ EXAMPLES: Mapping[str, Json] = {
     "value": "done",
     "context": {"audience": "developers"},
     "cursor": "100",
+    "expected_revision": 1,
+    "operations": [{"op": "set", "task_id": "extract", "timeout_seconds": 600}],
+    "target": "nightly-report-7",
+    "undo_to": 1,
     "dag": {
         "dag_id": "two-steps",
         "tasks": [{"task_id": "fetch"}, {"task_id": "report", "depends_on": ["fetch"]}],
@@ -181,6 +186,15 @@ def _placed(told: Refusal, tool: str, cause: OrchestrationError, given: Mapping[
             return replace(told, field="reuse")
         case "get_metrics" if isinstance(cause, OrchestrationNotFoundError):
             return replace(told, field="id")
+        case "edit_dag" if isinstance(cause, OrchestrationNotFoundError | PlanNotFoundError):
+            return replace(told, field="target", following=LOOK)
+        case "edit_dag":
+            name = clip(str(given.get("target", "")), 200)
+            field = (
+                "expected_revision" if isinstance(cause, RevisionConflictError) else told.field or "target"
+            )
+            look = Call(tool="edit_dag", arguments={"target": name, "dry_run": True})
+            return replace(told, field=field, following=look)
         case "read_output" if isinstance(cause, StateError):
             return replace(told, field="reference")
         case "control_orchestration" if told.field in {"output", "decision"}:

@@ -44,9 +44,14 @@ def outline(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return an output schema as an outline: the fields and their types, records inside them without theirs.
 
     What a field means is in the tool's description or in the documentation; a model needs neither to read an answer.
+    Fields marked `unlisted` are left out: answers have them where they say something, and they explain themselves.
     """
     slimmed = slim(schema)
-    properties = {name: _kind(property_) for name, property_ in slimmed["properties"].items()}
+    properties = {
+        name: _kind(property_)
+        for name, property_ in slimmed["properties"].items()
+        if not property_.get("unlisted")
+    }
     return {"type": "object", "properties": properties, "required": slimmed["required"]}
 
 

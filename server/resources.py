@@ -1,4 +1,4 @@
-"""What can be read without a tool call: the list, an orchestration's status and graph, a task's whole output.
+"""What can be read without a tool call: the list, an orchestration's status, graph and plan, a task's output.
 
 May import: orchestration, server.{desk, errors, updates, uris}, mcp, stdlib.
 """
@@ -17,7 +17,14 @@ from orchestration.exports import to_mermaid
 from orchestration.orchestrator import AdvancedTaskOrchestrator
 from server.desk import Desk, DeskContext, desk
 from server.errors import resource_errors
-from server.uris import GRAPH_TEMPLATE, LIST_URI, ORCHESTRATION_TEMPLATE, OUTPUT_TEMPLATE, orchestration_uri
+from server.uris import (
+    GRAPH_TEMPLATE,
+    LIST_URI,
+    ORCHESTRATION_TEMPLATE,
+    OUTPUT_TEMPLATE,
+    PLAN_TEMPLATE,
+    orchestration_uri,
+)
 
 MAX_CHARS = 1024 * 1024
 """Of one resource; what is longer is cut there, and its last line says so."""
@@ -60,10 +67,22 @@ def register_resources(server: MCPServer[Desk]) -> None:
         mime_type="text/vnd.mermaid",
     )
     async def graph(orchestration_id: str, ctx: DeskContext) -> str:
+        orchestrator = desk(ctx).orchestrator
         with resource_errors():
-            return _bounded(
-                to_mermaid(await desk(ctx).orchestrator.load_dag(orchestration_id)), orchestration_id
-            )
+            dag = await orchestrator.load_dag(orchestration_id)
+            replaced = await orchestrator.load_replaced(orchestration_id)
+            return _bounded(to_mermaid(dag, replaced=replaced), orchestration_id)
+
+    @server.resource(
+        PLAN_TEMPLATE,
+        name="plan",
+        title="Why this plan",
+        description="Who planned an orchestration or made a stored plan, the thoughts, every revision and its reason.",
+        mime_type=JSON_TYPE,
+    )
+    async def plan(orchestration_id: str, ctx: DeskContext) -> dict[str, Any]:
+        with resource_errors():
+            return await desk(ctx).orchestrator.load_plan_story(orchestration_id)
 
     @server.resource(
         OUTPUT_TEMPLATE,

@@ -11,6 +11,7 @@ come here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -36,6 +37,8 @@ MAX_OUTPUT_CHARS = 20_000
 """Of an output, in one answer."""
 MAX_SEQ = 2**63 - 1
 """The largest number a journal could reach."""
+
+_DIGEST = re.compile("[0-9a-f]{8,64}")
 
 # --- Arguments ----------------------------------------------------------------------------------------------------
 
@@ -74,9 +77,13 @@ def _names(value: object) -> object:
 
 
 def _decision(value: object) -> object:
-    """Take a decision as its word alone, as an object, or as that one's JSON text."""
+    """Take a decision as its word alone, as an object, or as that one's JSON text; or the digest of what was shown."""
     if isinstance(value, str):
-        value = _from_json(value) if value.lstrip().startswith("{") else {"decision": value}
+        word = value.strip()
+        if _DIGEST.fullmatch(word.lower()):
+            value = {"digest": word.lower()}
+        else:
+            value = _from_json(value) if word.startswith("{") else {"decision": value}
     if isinstance(value, dict):
         _check(value)
         return value
@@ -133,12 +140,14 @@ _TASK_SCHEMA: Mapping[str, Any] = {
 
 
 class DecisionMade(BaseModel):
-    """A decision, with what the task delivered."""
+    """A decision, with what the task delivered; or what an agreement is to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    decision: Annotated[Literal["retry", "done", "failed"], BeforeValidator(_choice)]
+    decision: Annotated[Literal["retry", "done", "failed"] | None, BeforeValidator(_choice)] = None
     output: Any = None
+    digest: str | None = None
+    """The beginning of the digest of what was shown."""
 
 
 Goal: TypeAlias = Annotated[str, Field(max_length=4000)]
@@ -154,12 +163,14 @@ Mode: TypeAlias = Annotated[
     BeforeValidator(_choice),
     WithJsonSchema({"type": "string", "enum": ["simple", "hierarchical", "adaptive"]}),
 ]
-View: TypeAlias = Annotated[Literal["summary", "tasks", "events", "graph", "plan"], BeforeValidator(_choice)]
+View: TypeAlias = Annotated[
+    Literal["summary", "tasks", "events", "why", "approvals", "graph", "plan"], BeforeValidator(_choice)
+]
 Scope: TypeAlias = Annotated[Literal["server", "orchestration"], BeforeValidator(_choice)]
-Action: TypeAlias = Annotated[Literal["start"], BeforeValidator(_choice)]
+Action: TypeAlias = Annotated[Literal["start", "preview"], BeforeValidator(_choice)]
 WaitSeconds: TypeAlias = Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 Control: TypeAlias = Annotated[
-    Literal["pause", "resume", "cancel", "retry", "decide"], BeforeValidator(_choice)
+    Literal["pause", "resume", "cancel", "retry", "approve", "reject", "decide"], BeforeValidator(_choice)
 ]
 Part: TypeAlias = Annotated[
     Literal["summary", "head", "tail", "search", "path", "range"], BeforeValidator(_choice)
@@ -167,7 +178,7 @@ Part: TypeAlias = Annotated[
 TaskNames: TypeAlias = Annotated[
     Annotated[list[Name], Field(max_length=MAX_TARGETS)] | None,
     BeforeValidator(_names),
-    WithJsonSchema({"type": "array", "items": {"type": "string"}, "description": "For retry and decide"}),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}}),
 ]
 Decision: TypeAlias = Annotated[
     DecisionMade | None,
@@ -175,7 +186,7 @@ Decision: TypeAlias = Annotated[
     WithJsonSchema(
         {
             "anyOf": [{"type": "string"}, {"type": "object"}],
-            "description": 'For decide: "retry", "done", "failed", or {"decision": "done", "output": …}',
+            "description": 'decide: "retry", "done", "failed" or {"decision": "done", "output": …}; approve: digest',
         }
     ),
 ]
@@ -207,7 +218,17 @@ Dag: TypeAlias = Annotated[
     ),
 ]
 
+Operations: TypeAlias = Annotated[
+    Any,
+    BeforeValidator(_from_json),
+    WithJsonSchema({"type": "array", "items": {"type": "object"}}),
+]
+Revision: TypeAlias = Annotated[int | None, Field(ge=1), WithJsonSchema({"type": "integer"})]
+
 # --- Answers ------------------------------------------------------------------------------------------------------
+
+UNLISTED: Any = Field(default=None, json_schema_extra={"unlisted": True})
+"""A field of an answer that explains itself where it is there: the published schema has no room for all of them."""
 
 
 class Call(BaseModel):
@@ -261,15 +282,15 @@ class PlanAnswer(Answer):
     state: Literal["planned", "needs_systems", "needs_tasks"]
     """`needs_tasks`: nothing was stored, send tasks. `needs_systems`: stored, but nothing here can run some tasks."""
     plan_id: str | None = None
-    revision: int | None = None
-    planner: str | None = None
+    revision: int | None = UNLISTED
+    planner: str | None = UNLISTED
     tasks: list[PlannedTask] | None = None
-    more_tasks: int | None = None
+    more_tasks: int | None = UNLISTED
     estimate: Estimate | None = None
     problems: list[str] | None = None
-    systems: list[str] | None = None
+    systems: list[str] | None = UNLISTED
     """What there is to run tasks on, with its tools; when the caller has to choose or change some."""
-    notes: list[str] | None = None
+    notes: list[str] | None = UNLISTED
     example: list[JsonObject] | None = None
 
 
@@ -286,11 +307,30 @@ class TaskView(BaseModel):
     depends_on: list[str] | None = None
     more_depends_on: int | None = None
     """How many more there are."""
+    parent: str | None = None
+    """The task it is a part of."""
+    parts: str | None = None
+    """How far its parts came."""
     output: Any = None
     """The output where it is short, else its first part as text."""
     output_bytes: int | None = None
     output_uri: str | None = None
     """Where the whole output can be read, when `output` is only its first part."""
+
+
+class ApprovalView(BaseModel):
+    """What waits for somebody's yes."""
+
+    task_id: str
+    who: Literal["person", "caller"]
+    """`person`: only a person may agree. `caller`: the calling agent, too."""
+    shown: str
+    """What exactly would run."""
+    digest: str | None = None
+    """Names exactly that."""
+    asked_at: str | None = None
+    agree_with: str
+    """The command for a person."""
 
 
 class Standing(Answer):
@@ -299,23 +339,28 @@ class Standing(Answer):
     orchestration_id: str | None = None
     state: str | None = None
     counts: dict[str, int] | None = None
-    progress_percentage: float | None = None
-    estimated_completion_time: float | None = None
+    progress_percentage: float | None = UNLISTED
+    estimated_completion_time: float | None = UNLISTED
     """Seconds from now."""
-    elapsed_seconds: float | None = None
+    elapsed_seconds: float | None = UNLISTED
     last_seq: int | None = None
-    plan_id: str | None = None
-    running: list[str] | None = None
-    waiting_for_decision: dict[str, str] | None = None
+    plan_id: str | None = UNLISTED
+    running: list[str] | None = UNLISTED
+    waiting_for_decision: dict[str, str] | None = UNLISTED
     """What is known, by task."""
-    reason: str | None = None
+    waiting_for_answer: dict[str, str] | None = UNLISTED
+    """Why nobody knows how to go on, by task."""
+    approvals: list[ApprovalView] | None = None
+    reason: str | None = UNLISTED
     """Why it is, or was, cancelled."""
-    missing_systems: list[str] | None = None
+    missing_systems: list[str] | None = UNLISTED
     """What keeps an orchestration nobody drives from going on here."""
     errors: dict[str, str] | None = None
     outputs: list[TaskView] | None = None
     """Of the tasks nothing depends on, once the orchestration has ended."""
-    warnings: list[str] | None = None
+    warnings: list[str] | None = UNLISTED
+    preview: JsonObject | None = None
+    """What running it would take; with action=preview, and nothing else is there then."""
 
 
 class OrchestrationView(BaseModel):
@@ -329,6 +374,8 @@ class OrchestrationView(BaseModel):
     """True when nobody drives it although it is unfinished."""
     waiting_for_decision: int | None = None
     """How many tasks wait for a decision."""
+    waiting_for_approval: int | None = None
+    """How many wait for somebody's yes."""
 
 
 class EventView(BaseModel):
@@ -350,6 +397,10 @@ class StatusAnswer(Standing):
     events: list[EventView] | None = None
     graph: str | None = None
     """Mermaid."""
+    plan: JsonObject | None = None
+    """How the plan came about."""
+    why: JsonObject | None = None
+    """What is known of one task."""
     next_cursor: str | None = None
     """Pass it as `cursor` for what follows; absent at the end."""
 
@@ -370,11 +421,35 @@ class ControlAnswer(Answer):
     orchestration_id: str
     action: str
     outcomes: list[Outcome]
-    more_outcomes: int | None = None
+    more_outcomes: int | None = UNLISTED
     state: str
     """Of the orchestration, afterwards."""
     counts: dict[str, int]
     last_seq: int
+
+
+class EditRefusal(BaseModel):
+    """Why one operation can't be carried out."""
+
+    at: str
+    """Which one, and which field of it: `operations[1].timeout_seconds`."""
+    problem: str
+    fix: str | None = None
+
+
+class EditAnswer(Answer):
+    """Answer of `edit_dag`."""
+
+    target: str
+    revision: int
+    """The present one: what `expected_revision` is next time."""
+    outcome: Literal["applied", "dry_run", "unchanged", "refused", "pending"]
+    """`pending`: it is stored, and whoever drives has not carried it out yet."""
+    changes: list[str] | None = None
+    """What changes and what follows."""
+    refusals: list[EditRefusal] | None = None
+    notes: list[str] | None = None
+    """How what was sent was read, and what should be known."""
 
 
 class OutputAnswer(Answer):
@@ -385,7 +460,7 @@ class OutputAnswer(Answer):
     text: str
     total: int
     """Characters of the whole; of what stands at the path; with search, the lines that were found."""
-    offset: int | None = None
+    offset: int | None = UNLISTED
     """Where the text begins: a character; with search, the number of its first line."""
     next_offset: int | None = None
     """Where what follows begins; absent at the end."""

@@ -21,11 +21,14 @@ from orchestration.engine.events import (
     AttemptSucceeded,
     OrchestrationFinished,
     OrchestrationSubmitted,
+    PlanCompleted,
+    PlanEdited,
+    PlanRevised,
     Recorded,
 )
 from orchestration.models import OrchestrationId, OrchestrationStatus
 from orchestration.orchestrator import AdvancedTaskOrchestrator
-from server.uris import LIST_URI, graph_uri, is_ours, orchestration_uri, output_uri
+from server.uris import LIST_URI, graph_uri, is_ours, orchestration_uri, output_uri, plan_uri
 
 ANNOUNCE_SECONDS = 0.2
 """Between two rounds of announcements."""
@@ -59,6 +62,8 @@ class Updates:
                 changed.append(output_uri(orchestration_id, task_id))
             case OrchestrationSubmitted() | OrchestrationFinished():
                 changed.append(LIST_URI)
+            case PlanRevised() | PlanEdited() | PlanCompleted():
+                changed.append(plan_uri(orchestration_id))
         self._note(*changed)
 
     async def follow(self, orchestrator: AdvancedTaskOrchestrator, orchestration_id: OrchestrationId) -> None:

@@ -11,10 +11,11 @@ from urllib.parse import quote, unquote
 LIST_URI = "orchestration://list"
 ORCHESTRATION_TEMPLATE = "orchestration://{orchestration_id}"
 GRAPH_TEMPLATE = "orchestration://{orchestration_id}/graph"
+PLAN_TEMPLATE = "orchestration://{orchestration_id}/plan"
 OUTPUT_TEMPLATE = "orchestration://{orchestration_id}/tasks/{task_id}/output"
 
 _OUTPUT = re.compile(r"orchestration://([^/]+)/tasks/([^/]+)/output")
-_OURS = re.compile(r"orchestration://[^/]+(/graph|/tasks/[^/]+/output)?")
+_OURS = re.compile(r"orchestration://[^/]+(/graph|/plan|/tasks/[^/]+/output)?")
 
 
 def orchestration_uri(orchestration_id: str) -> str:
@@ -25,6 +26,11 @@ def orchestration_uri(orchestration_id: str) -> str:
 def graph_uri(orchestration_id: str) -> str:
     """Return the address of an orchestration's graph in Mermaid."""
     return f"{orchestration_uri(orchestration_id)}/graph"
+
+
+def plan_uri(orchestration_id: str) -> str:
+    """Return the address of how an orchestration's plan came about."""
+    return f"{orchestration_uri(orchestration_id)}/plan"
 
 
 def output_uri(orchestration_id: str, task_id: str) -> str:

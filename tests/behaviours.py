@@ -6,20 +6,8 @@ promise, every test named is there. A rule that changes in the document shows he
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """One sentence and what proves it."""
-
-    section: str
-    """Heading in docs/semantics.md."""
-    sentence: str
-    """As it stands there, line breaks aside."""
-    tests: tuple[str, ...]
-    """`file::test`, relative to tests/."""
-
+from tests.behaviours_of_plans import PLAN_PROMISES
+from tests.promise import Promise, promise
 
 EDGES = "unit/test_engine_edges.py"
 ENDS = "unit/test_engine_ends.py"
@@ -45,16 +33,15 @@ COMPLETE_SECTIONS = (
     "Ends",
     "Failure, in this order",
     "Alternative plans",
+    "Composites",
+    "Approvals",
+    "Editing a graph that runs",
+    "Plans that run while they are made",
     "What must not happen twice",
     "What need not happen again",
     "Control",
 )
 """Sections of which every rule has a promise here."""
-
-
-def promise(section: str, sentence: str, file: str, *names: str) -> Promise:
-    """Return a promise whose tests are in one file."""
-    return Promise(section, sentence, tuple(f"{file}::test_{name}" for name in names))
 
 
 PROMISES: tuple[Promise, ...] = (
@@ -105,7 +92,7 @@ PROMISES: tuple[Promise, ...] = (
     ),
     promise(
         "Edges",
-        "`unknown` and `replanning` are not settled.",
+        "`unknown`, `awaiting_approval`, `expanded` and `replanning` are not settled.",
         SPLICE,
         "pending_required_descendants_are_paused_and_everything_else_goes_on",
     ),
@@ -162,7 +149,8 @@ PROMISES: tuple[Promise, ...] = (
     ),
     promise(
         "Failure, in this order",
-        "In ADAPTIVE, an alternative plan, where a collaborator can make one.",
+        "In ADAPTIVE, an alternative plan: of the collaborator, a language model, a playbook, in this order; then of "
+        "whoever submitted the orchestration, where somebody is there to ask.",
         SPLICE,
         "a_task_that_used_up_its_attempts_asks_for_an_alternative",
         "only_adaptive_asks",
@@ -176,7 +164,7 @@ PROMISES: tuple[Promise, ...] = (
     ),
     promise(
         "Failure, in this order",
-        "A failure that repeating cannot help goes straight to 2.",
+        "A failure that repeating cannot help goes straight to 3.",
         SPLICE,
         "a_failure_that_repeating_cannot_help_asks_at_once",
     ),
@@ -249,7 +237,8 @@ PROMISES: tuple[Promise, ...] = (
     promise(
         "What must not happen twice",
         "the same for all automatic attempts of a task and for a decision to run it again, so that a system that "
-        "honours it repeats no effect; only an explicit retry begins a new generation.",
+        "honours it repeats no effect; only what does something else begins a new generation: an explicit retry, a "
+        "fallback, a changed spec.",
         UNKNOWN,
         "deciding_retry_runs_the_task_again_under_the_same_key",
         "verify_that_knows_of_no_effect_runs_the_task_again",
@@ -317,7 +306,7 @@ PROMISES: tuple[Promise, ...] = (
     promise(
         "What need not happen again",
         "Only successes are stored, in the transaction of the completion, and never those of tasks with "
-        "`idempotent: false`.",
+        "`idempotent: false` or an approval.",
         AGAIN,
         "failures_are_not_cached",
         "what_must_not_be_repeated_is_not_cached",
@@ -452,7 +441,7 @@ PROMISES: tuple[Promise, ...] = (
     promise(
         "Slots, time, priorities, numbers",
         "`max_concurrent_tasks` limits the running attempts of one orchestrator over all its orchestrations; "
-        "back-offs hold no slot.",
+        "back-offs, approvals, questions and composites hold no slot.",
         SCHEDULER,
         "never_more_attempts_run_than_there_are_slots",
         "orchestrations_share_the_slots_by_urgency",
@@ -501,4 +490,5 @@ PROMISES: tuple[Promise, ...] = (
         "nothing_ran_is_perfectly_efficient",
         "efficiency_is_how_close_the_run_came_to_the_best_there_could_be",
     ),
+    *PLAN_PROMISES,
 )

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.behaviours import COMPLETE_SECTIONS, PROMISES, Promise
+from tests.behaviours import COMPLETE_SECTIONS, PROMISES
+from tests.promise import Promise
 
 TESTS = Path(__file__).parent
 SEMANTICS = TESTS.parent / "docs" / "semantics.md"

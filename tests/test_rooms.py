@@ -56,6 +56,7 @@ HOMES = {
     "yaml": ("orchestration.documents", "config"),
     "aiosqlite": ("storage",),
     "sqlite3": ("storage", "orchestration.planning"),
+    "pydantic_ai": ("orchestration.planning",),
     "uvicorn": ("server",),
     "starlette": ("server",),
 }

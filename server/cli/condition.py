@@ -96,7 +96,7 @@ def _is_damaged(wrong: list[str]) -> bool:
 
 async def _unfinished(reader: OrchestrationReader) -> list[dict[str, Any]]:
     return await reader.list_orchestrations(
-        states=["running", "paused", "cancelling"], limit=_UNFINISHED_READ
+        states=["planning", "running", "paused", "cancelling"], limit=_UNFINISHED_READ
     )
 
 
@@ -150,12 +150,16 @@ def _orphans(args: argparse.Namespace, unfinished: list[dict[str, Any]]) -> Iter
 
 
 def _waiting(args: argparse.Namespace, unfinished: list[dict[str, Any]]) -> Iterator[Finding]:
-    """Tell which orchestrations wait for a person's decision."""
-    waiting = [each["orchestration_id"] for each in unfinished if each["counts"].get("unknown")]
-    if waiting:
-        detail = f"{plural(len(waiting), 'orchestration')} with tasks to decide about: {_first(waiting)}"
-        fix = f"`{hint(args, 'status', waiting[0])}` says what is known, and how to decide."
-        yield Finding("decisions", ok=False, detail=detail, fix=fix)
+    """Tell which orchestrations wait for a person's decision, or for a yes."""
+    for status, what, says in (
+        ("unknown", "to decide about", "says what is known, and how to decide."),
+        ("awaiting_approval", "to agree to", "says what would run, and how to agree."),
+    ):
+        waiting = [each["orchestration_id"] for each in unfinished if each["counts"].get(status)]
+        if waiting:
+            detail = f"{plural(len(waiting), 'orchestration')} with tasks {what}: {_first(waiting)}"
+            fix = f"`{hint(args, 'status', waiting[0])}` {says}"
+            yield Finding("decisions", ok=False, detail=detail, fix=fix)
 
 
 def _drivers(unfinished: list[dict[str, Any]]) -> Iterator[Finding]:

@@ -64,11 +64,12 @@ def register(commands: Commands) -> None:
     parser = commands.add(
         "decide",
         decide,
-        about="say what became of a task whose attempt nobody knows the end of",
+        about="say what became of a task whose end nobody knows, or how to go on with one that asks",
         example="advanced-orchestration decide invoices-3 send done --output '{\"number\": 17}'\n"
         "advanced-orchestration decide invoices-3 send retry",
         details="For tasks with `idempotent: false` that `status` shows as unknown. retry: it did not happen, run it\n"
-        "again under the same idempotency key. done: it happened. failed: it did not, and is not to be tried again.",
+        "again under the same idempotency key. done: it happened. failed: it did not, and is not to be tried again.\n"
+        "Also for tasks that ask how to go on: retry: as it is. done: somebody did it otherwise. failed: give it up.",
     )
     parser.add_argument("id", metavar="ID", help="the orchestration")
     parser.add_argument("task", metavar="TASK", type=readable, help="the task")
@@ -94,7 +95,7 @@ def pause(args: argparse.Namespace, output: Output) -> int:
         may = f" {plural(running, 'task')} under way may finish." if running else ""
         return f"{args.id} is {status['state']}: {counts(status['counts'])}.{may}"
 
-    return _request(args, output, work, told)
+    return request(args, output, work, told)
 
 
 def cancel(args: argparse.Namespace, output: Output) -> int:
@@ -111,7 +112,7 @@ def cancel(args: argparse.Namespace, output: Output) -> int:
         ends = f" {plural(running, 'task')} being stopped." if running else ""
         return f"{args.id} is {status['state']}: {counts(status['counts'])}.{ends}"
 
-    return _request(args, output, work, told)
+    return request(args, output, work, told)
 
 
 def decide(args: argparse.Namespace, output: Output) -> int:
@@ -124,7 +125,7 @@ def decide(args: argparse.Namespace, output: Output) -> int:
     def told(status: dict[str, Any]) -> str:
         return f"{args.task} is decided: {args.decision}. {args.id} is {status['state']}: {counts(status['counts'])}."
 
-    return _request(args, output, work, told)
+    return request(args, output, work, told)
 
 
 def retry(args: argparse.Namespace, output: Output) -> int:
@@ -157,7 +158,7 @@ def retry(args: argparse.Namespace, output: Output) -> int:
     return code
 
 
-def _request(
+def request(
     args: argparse.Namespace,
     output: Output,
     work: Callable[[AdvancedTaskOrchestrator], Awaitable[dict[str, Any]]],

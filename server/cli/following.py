@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from server.cli.output import Output, clip, counts, percent, seconds
 from server.cli.parser import FAILED, INTERRUPTED, SUCCESS
-from server.cli.questions import question_lines, questions_lines
+from server.cli.questions import lines_about, waiting_lines
 from server.cli.session import drive, hint
 
 if TYPE_CHECKING:
@@ -152,15 +152,14 @@ async def _tell_progress(
     progress = Progress(
         output,
         {row.task_id: row.status for row in rows},
+        composites=[row.task_id for row in rows if row.is_composite],
         name=orchestration_id,
-        question=partial(question_lines, args),
+        questions=partial(lines_about, args),
     )
     seq = status["last_seq"]
     is_paused = ", paused" if status["state"] == OrchestrationStatus.PAUSED else ""
     output.note(f"{orchestration_id}: goes on with {counts(status['counts'])}{is_paused}")
-    for line in questions_lines(
-        args, orchestration_id, status["waiting_for_decision"], status["counts"].get("unknown", 0)
-    ):
+    for line in waiting_lines(args, status):
         output.note(line)
     while not OrchestrationStatus(status["state"]).is_terminal:
         await orchestrator.wait_for_change(orchestration_id, after_seq=seq, timeout_seconds=_LOOK_SECONDS)

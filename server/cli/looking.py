@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from server.cli.output import Output, clip, counts, seconds
-from server.cli.parser import SUCCESS, Commands, whole_number
+from server.cli.parser import SUCCESS, Commands, readable, whole_number
 from server.cli.session import ask, hint, load
 from server.cli.standing import show_list, show_status
+from server.cli.stories import graph_of, show_approvals, show_graph, show_plan, show_tasks, show_why
 
 if TYPE_CHECKING:
+    from orchestration.drawings import Replaced
     from orchestration.engine.events import Recorded
-    from orchestration.ports import TaskRow
 
-_STATES = ("running", "paused", "cancelling", "completed", "failed", "cancelled")
-_UNFINISHED = ("running", "paused", "cancelling")
+_STATES = ("planning", "running", "paused", "cancelling", "completed", "failed", "cancelled")
+_UNFINISHED = ("planning", "running", "paused", "cancelling")
 _FORMATS = ("json", "yaml", "mermaid", "dot")
+_VIEWS = ("summary", "tasks", "events", "approvals", "why", "plan", "graph")
 
 
 def register(commands: Commands) -> None:
@@ -46,12 +48,28 @@ def register(commands: Commands) -> None:
         "status",
         status,
         about="show how an orchestration stands; without an id, what is unfinished",
-        example="advanced-orchestration status\nadvanced-orchestration status nightly-report-7 --tasks",
+        example="advanced-orchestration status\nadvanced-orchestration status nightly-report-7 --tasks\n"
+        "advanced-orchestration status nightly-report-7 --view why --task load\n"
+        "advanced-orchestration status nightly-report-7 --view plan",
+        details="Views: tasks, one a line, parts folded into their task; events, the journal; approvals, what waits\n"
+        "for a yes and what exactly it would run; why, of one task: which system and why, what it waits for, what\n"
+        "happened; plan, of an orchestration or a stored plan: who planned it, the thoughts, every revision and why;\n"
+        "graph, in Mermaid.",
     )
-    parser.add_argument("id", metavar="ID", nargs="?", help="the orchestration")
+    parser.add_argument("id", metavar="ID", nargs="?", help="the orchestration; with --view plan a plan, too")
     view = parser.add_mutually_exclusive_group()
-    view.add_argument("--tasks", action="store_true", help="its tasks, one a line")
-    view.add_argument("--events", action="store_true", help="its journal, one event a line")
+    view.add_argument("--view", choices=_VIEWS, default="summary", help="what to show; a summary when absent")
+    for name, about in (("tasks", "its tasks, one a line"), ("events", "its journal, one event a line")):
+        view.add_argument(
+            f"--{name}", dest="view", action="store_const", const=name, default=argparse.SUPPRESS, help=about
+        )
+    parser.add_argument(
+        "--task",
+        type=readable,
+        metavar="TASK",
+        help="with --view why: the task; with tasks and graph: only its parts",
+    )
+    parser.add_argument("--unfold", action="store_true", help="show the parts of tasks, too")
     parser.add_argument(
         "--limit",
         type=whole_number(1, 100_000),
@@ -64,7 +82,7 @@ def register(commands: Commands) -> None:
         type=whole_number(0),
         default=0,
         metavar="SEQ",
-        help="with --events: only those after this one",
+        help="with --events: only those after this one; with --view why: what comes before it",
     )
 
     parser = commands.add(
@@ -82,10 +100,14 @@ def register(commands: Commands) -> None:
         export,
         about="print the DAG of an orchestration, with the present statuses, or of a file",
         example="advanced-orchestration export nightly-report-7 --format mermaid\n"
-        "advanced-orchestration export examples/diamond.yaml --format dot",
+        "advanced-orchestration export examples/diamond.yaml --format dot --unfold",
+        details="Drawings show a task with parts as one box, and what replaced what. YAML and JSON can be run again.",
     )
     parser.add_argument("source", metavar="ID|DAG.yaml", help="an orchestration or a DAG file")
     parser.add_argument("--format", choices=_FORMATS, default="yaml", help="yaml is the default")
+    parser.add_argument(
+        "--unfold", action="store_true", help="in drawings: show the parts of tasks, in a frame each"
+    )
 
     commands.add(
         "metrics",
@@ -113,10 +135,19 @@ def status(args: argparse.Namespace, output: Output) -> int:
     """Show one orchestration, its tasks or its events; or what is unfinished."""
     if args.id is None:
         return _unfinished(args, output)
-    if args.tasks:
-        return _tasks(args, output)
-    if args.events:
-        return _events(args, output)
+    match args.view:
+        case "tasks":
+            return show_tasks(args, output)
+        case "events":
+            return _events(args, output)
+        case "approvals":
+            return show_approvals(args, output)
+        case "why":
+            return show_why(args, output)
+        case "plan":
+            return show_plan(args, output)
+        case "graph":
+            return show_graph(args, output)
     found = ask(load(args, output), lambda reader: reader.load_status(args.id))
     if output.is_json:
         output.document(found)
@@ -145,19 +176,21 @@ def export(args: argparse.Namespace, output: Output) -> int:
     """Print a DAG in another format."""
     from orchestration.dag_file import dag_to_document, load_dag
     from orchestration.exports import export as exported
+    from orchestration.exports import without_items
 
     settings = load(args, output)
     source = Path(args.source)
     # An orchestration's id holds no dot and no slash, so a name that does is meant as a file even when there is none.
     if source.suffix or len(source.parts) > 1 or source.is_file():
         dag = load_dag(source, settings.options.limits)
+        replaced: list[Replaced] = []
     else:
-        dag = ask(settings, lambda reader: reader.load_dag(args.source))
-    text = exported(dag, args.format)
+        dag, replaced = ask(settings, lambda reader: graph_of(reader, args.source))
+    text = exported(dag, args.format, unfold=args.unfold, replaced=replaced)
     if not output.is_json:
         output.raw(text)
     elif args.format in {"json", "yaml"}:
-        output.document(dag_to_document(dag))
+        output.document(dag_to_document(without_items(dag)))
     else:
         output.document({"format": args.format, "text": text})
     return SUCCESS
@@ -196,39 +229,6 @@ def _unfinished(args: argparse.Namespace, output: Output) -> int:
     if any(each["orphaned"] for each in found):
         output.line(f"What no process drives goes on with: {hint(args, 'resume', '--all')}")
     return SUCCESS
-
-
-def _tasks(args: argparse.Namespace, output: Output) -> int:
-    rows = ask(load(args, output), lambda reader: reader.load_tasks(args.id, limit=args.limit))
-    if output.is_json:
-        output.document({"orchestration_id": args.id, "tasks": [_row_document(row) for row in rows]})
-        return SUCCESS
-    output.table(
-        ("task", "status", "attempt", "system", "time", "note"),
-        [
-            (
-                row.task_id,
-                row.status.value,
-                row.attempt or None,
-                row.system,
-                seconds(row.duration_seconds) if row.attempt else None,
-                clip(row.note or (row.error.message if row.error is not None else ""), 80),
-            )
-            for row in rows
-        ],
-    )
-    return SUCCESS
-
-
-def _row_document(row: TaskRow) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from orchestration.clock import to_iso
-
-    document = asdict(row)
-    for name in ("started_at", "finished_at"):
-        document[name] = to_iso(document.pop(f"{name}_us"))
-    return document
 
 
 def _events(args: argparse.Namespace, output: Output) -> int:

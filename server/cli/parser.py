@@ -115,7 +115,17 @@ class Commands:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with every command."""
-    from server.cli import checking, controlling, looking, planning, running, serving
+    from server.cli import (
+        approving,
+        checking,
+        controlling,
+        editing,
+        looking,
+        planning,
+        playbooks,
+        running,
+        serving,
+    )
 
     parser = _Parser(
         prog=PROGRAM,
@@ -127,7 +137,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="store_true", help="show the version and exit")
     commands = Commands(parser)
-    for family in (serving, running, controlling, planning, looking, checking):
+    for family in (
+        *(serving, running, controlling, approving, editing),
+        *(planning, playbooks, looking, checking),
+    ):
         family.register(commands)
     return parser
 

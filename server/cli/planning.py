@@ -1,19 +1,21 @@
 """The commands before anything runs: `decompose`, `validate`, `simulate`.
 
-May import: server.cli.*, orchestration (late), config (late), stdlib. `validate` and `simulate` open no
-database and import neither the MCP SDK nor, for a DAG without conditions, the CEL library.
+May import: server.cli.*, orchestration (late), config (late), server.composition (late), stdlib. `validate` opens no
+database and imports neither the MCP SDK nor, for a DAG without conditions, the CEL library; `simulate` only reads.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from server.cli.output import Output, clip, percent, plural, seconds
 from server.cli.parser import SUCCESS, Commands, add_context, add_mode, text, whole_number
-from server.cli.session import drive, hint, load
+from server.cli.session import ask, drive, hint, load
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from orchestration.errors import Problem
     from orchestration.orchestrator import AdvancedTaskOrchestrator
     from orchestration.planning.plan import Plan
+    from orchestration.reader import OrchestrationReader
 
 _SCHEDULE_SHOWN = 30
 """Lines of a schedule that are shown to people; JSON has it all."""
@@ -55,9 +58,10 @@ def register(commands: Commands) -> None:
     parser = commands.add(
         "simulate",
         simulate,
-        about="run a DAG under virtual time: what would it take",
+        about="say what running a DAG would take, where each task would go, and who must agree",
         example="advanced-orchestration simulate examples/diamond.yaml --workers 8",
-        details="The real engine decides; every task succeeds at once and takes its estimated time.",
+        details="The real engine decides under virtual time; every task succeeds at once and takes its estimated\n"
+        "time. Nothing runs and nothing is stored; the configured systems are asked what they can run.",
     )
     _add_dag(parser)
     parser.add_argument(
@@ -73,6 +77,14 @@ def register(commands: Commands) -> None:
         metavar="FILE",
         help="JSON object: true seconds per task id; estimates only guide then",
     )
+    parser.add_argument(
+        "--items",
+        type=whole_number(1, 100_000),
+        default=1,
+        metavar="N",
+        help="items of each `foreach` whose list is known only during the run; 1 is the default",
+    )
+    parser.add_argument("--no-systems", action="store_true", help="don't ask the systems what they can run")
 
 
 def decompose(args: argparse.Namespace, output: Output) -> int:
@@ -132,23 +144,45 @@ def validate(args: argparse.Namespace, output: Output) -> int:
 
 
 def simulate(args: argparse.Namespace, output: Output) -> int:
-    """Run a DAG under virtual time."""
+    """Run a DAG under virtual time, and say where its tasks would go."""
     from orchestration.dag_file import load_dag
-    from orchestration.execution.simulator import simulate as simulated
-    from orchestration.validation import normalized
 
     settings = load(args, output)
-    limits = settings.options.limits
-    dag = normalized(load_dag(args.dag, limits), limits)
+    dag = load_dag(args.dag, settings.options.limits)
     durations = None if args.durations is None else _read_durations(args.durations)
-    found = simulated(
-        dag, workers=args.workers, mode=_mode(args), options=settings.options, durations=durations
-    )
+    found = ask(settings, lambda reader: _preview(reader, args, settings, dag, durations))
     if output.is_json:
         output.document(found)
     else:
         _show_simulation(found, output)
     return SUCCESS
+
+
+async def _preview(
+    reader: OrchestrationReader,
+    args: argparse.Namespace,
+    settings: Settings,
+    dag: TaskDAG,
+    durations: Mapping[str, float] | None,
+) -> dict[str, Any]:
+    from orchestration.preview import preview_dag
+    from orchestration.systems.registry import SystemRegistry
+    from server.composition import make_systems
+
+    systems = None
+    if settings.systems and not args.no_systems:
+        with redirect_stdout(sys.stderr):  # what an import prints is no part of the answer
+            systems = SystemRegistry(make_systems(settings))
+    return await preview_dag(
+        dag,
+        options=settings.options,
+        systems=systems,
+        storage=reader.storage,
+        mode=_mode(args),
+        workers=args.workers,
+        durations=durations,
+        assumed_items=args.items,
+    )
 
 
 def write_dag(path: Path, dag: TaskDAG) -> None:
@@ -290,18 +324,36 @@ def _show_plan(
 
 def _show_simulation(found: dict[str, Any], output: Output) -> None:
     schedule = found["schedule"]
+    cost = f"{found['expected_cost']:g}" if found["expected_cost"] else None
+    if cost is not None and found["cost"] != found["expected_cost"]:
+        cost += f" expected; the tasks themselves say {found['cost']:g}"
     output.fields(
         {
             "DAG": found["dag_id"],
-            "Tasks": f"{found['total_tasks']:,}",
+            "Tasks": f"{found['total_tasks']:,}, at most {found['width']:,} at once",
             "Workers": f"{found['workers']:,} ({found['mode']})",
             "Makespan": seconds(found["makespan_seconds"]),
             "Lower bound": f"{seconds(found['lower_bound_seconds'])} (no schedule can be shorter)",
             "Utilization": percent(found["utilization"]),
-            "Cost": f"{found['cost']:g}" if found["cost"] else None,
+            "Cost": cost,
             "Critical path": clip(" → ".join(found["critical_path"]), 300),
+            "Estimates": found["told"],
         }
     )
+    for task_id, count in found["assumed_items"].items():
+        output.line(
+            f"assumed: {plural(count, 'item')} for {task_id}, whose list is known only during the run"
+        )
+    for task_id, who in found["approvals"].items():
+        output.line(
+            f"needs a yes: {task_id}, from {'a person' if who == 'person' else 'the caller or a person'}"
+        )
+    for problem in found["problems"]:
+        output.line(f"missing: {problem['path']}: {problem['message']} Fix: {problem['fix']}")
+    for warning in found["warnings"]:
+        output.line(f"warning: {warning}")
+    if found["can_run"] is not None:
+        _show_places(found, output)
     output.line()
     output.table(
         ("start", "finish", "worker", "task"),
@@ -317,3 +369,34 @@ def _show_simulation(found: dict[str, Any], output: Output) -> None:
     )
     if len(schedule) > _SCHEDULE_SHOWN:
         output.line(f"… and {len(schedule) - _SCHEDULE_SHOWN:,} more; --json has them all.")
+
+
+def _show_places(found: dict[str, Any], output: Output) -> None:
+    """Show where each task would go, and why."""
+    output.line()
+    output.table(
+        ("task", "goes to", "time", "from", "because"),
+        [
+            (
+                task["task_id"],
+                f"{task['system']}.{task['tool']}" if task["tool"] and task["system"] else task["system"],
+                seconds(task["estimated_seconds"]),
+                task["seconds_from"],
+                _because(task),
+            )
+            for task in found["tasks"][:_SCHEDULE_SHOWN]
+        ],
+    )
+    if len(found["tasks"]) > _SCHEDULE_SHOWN:
+        output.line(f"… and {len(found['tasks']) - _SCHEDULE_SHOWN:,} more; --json has them all.")
+
+
+def _because(task: dict[str, Any]) -> str:
+    if task["is_parent"]:
+        return "runs its parts"
+    told = [task["because"] or "nothing here can run it"]
+    if task["others"]:
+        told.append(f"else {', '.join(task['others'])}")
+    if task["fallbacks"]:
+        told.append(f"fallback on {', '.join(task['fallbacks'])}")
+    return clip("; ".join(told), 100)

@@ -1,11 +1,11 @@
 """Live progress of an orchestration on stderr: a display that is redrawn on a terminal, plain lines
 elsewhere.
 
-May import: server.cli.output, orchestration.{clock, models, engine.events}, rich (late, on a terminal only),
-stdlib.
+May import: server.cli.{output, questions}, orchestration.{clock, models, engine.events}, rich (late, on a terminal
+only), stdlib.
 
-A task that waits for a decision is told with the commands that decide, and told again on every redrawn display until
-somebody has: the run goes on without it and waits for it at the end.
+A task that waits for a decision, a yes or an answer is told with the commands that give it, and told again on every
+redrawn display until somebody has: the run goes on without it and waits for it at the end.
 """
 
 from __future__ import annotations
@@ -18,15 +18,24 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from orchestration.clock import SystemClock
 from orchestration.engine.events import (
+    ApprovalGiven,
+    ApprovalRequested,
+    ApprovalVoided,
     AttemptFailed,
     AttemptInterrupted,
     AttemptLeftOpen,
     AttemptStarted,
     AttemptSucceeded,
+    CallerAsked,
     CancelRequested,
+    ChildrenGathered,
     Event,
+    FallbackStarted,
     OrchestrationPaused,
     OrchestrationResumed,
+    PlanCompleted,
+    PlanEdited,
+    PlanExtended,
     PlanRevised,
     Recorded,
     ReplanRequested,
@@ -35,13 +44,16 @@ from orchestration.engine.events import (
     RetryRequested,
     RetryScheduled,
     TaskDecided,
+    TaskExpanded,
     TaskFailed,
+    TaskRerouted,
     TasksCancelled,
     TaskSkipped,
     VerificationUnclear,
 )
-from orchestration.models import SETTLED, OrchestrationId, TaskId, TaskStatus
+from orchestration.models import SETTLED, OrchestrationId, TaskId, TaskNode, TaskStatus
 from server.cli.output import Output, clip, counts, seconds
+from server.cli.questions import Waits
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -56,24 +68,35 @@ _QUESTIONS_SHOWN = 3
 _PAUSE_US = 1_000_000
 
 _ALWAYS_TOLD = (
+    ApprovalGiven,
+    ApprovalRequested,
+    ApprovalVoided,
     AttemptLeftOpen,
+    CallerAsked,
     CancelRequested,
+    FallbackStarted,
     OrchestrationPaused,
     OrchestrationResumed,
+    PlanCompleted,
+    PlanEdited,
     PlanRevised,
     RetryRequested,
     TaskDecided,
     TaskFailed,
+    TaskRerouted,
     VerificationUnclear,
 )
 """Events that get a line of their own, however many tasks there are."""
 
-Question: TypeAlias = Callable[[OrchestrationId, TaskId, str], Sequence[str]]
-"""Makes the lines that tell of a task that waits for a decision, of what is known of it."""
+Questions: TypeAlias = Callable[[OrchestrationId, TaskId, Waits, str], Sequence[str]]
+"""Makes the lines that tell of a task that waits for somebody: for what, and what is known of it."""
+
+_WAITING = frozenset({TaskStatus.UNKNOWN, TaskStatus.AWAITING_APPROVAL, TaskStatus.REPLANNING})
+"""Statuses in which a task may wait for somebody."""
 
 
-def _plain_question(_: OrchestrationId, task_id: TaskId, known: str) -> list[str]:
-    return [f"{task_id} waits for a decision: {clip(known)}"]
+def _plain_questions(_: OrchestrationId, task_id: TaskId, what: Waits, known: str) -> list[str]:
+    return [f"{task_id} waits for {'an' if what[0] == 'a' else 'a'} {what}: {clip(known)}"]
 
 
 class Progress:
@@ -82,27 +105,33 @@ class Progress:
     Args:
         output: Where plain lines go.
         statuses: Where the tasks stand when following begins.
+        composites: Those of them that others do the work of: they are not counted.
         name: Stands before every plain line, where several orchestrations are told of at once.
-        question: Makes the lines of a task that waits for a decision.
+        questions: Makes the lines of a task that waits for somebody.
     """
 
     def __init__(
         self,
         output: Output,
         statuses: Mapping[TaskId, TaskStatus],
+        *,
+        composites: Iterable[TaskId] = (),
         name: str = "",
-        question: Question = _plain_question,
+        questions: Questions = _plain_questions,
     ) -> None:
         self._output = output
-        self._question = question
+        self._question = questions
         self._known: dict[TaskId, str] = {}
         """Of the tasks nobody knows the end of."""
         self._questions: dict[TaskId, Sequence[str]] = {}
-        """The lines of those that somebody has to decide about."""
+        """The lines of those that wait for somebody."""
         self.verified: Collection[TaskId] = ()
         """Tasks with a `verify`, which is asked before anybody has to decide."""
         self._prefix = f"{name}: " if name else ""
-        self._statuses = dict(statuses)
+        self._composites = set(composites)
+        self._statuses = {
+            task_id: status for task_id, status in statuses.items() if task_id not in self._composites
+        }
         self._counts = Counter(self._statuses.values())
         self._clock = SystemClock()
         self._began = self._clock.monotonic()
@@ -156,19 +185,32 @@ class Progress:
 
     def _move(self, task_ids: Iterable[TaskId], status: TaskStatus) -> None:
         for task_id in task_ids:
+            if task_id in self._composites:
+                continue
             if (before := self._statuses.get(task_id)) is not None:
                 self._counts[before] -= 1
             self._statuses[task_id] = status
             self._counts[status] += 1
             if status is not TaskStatus.RUNNING:
                 self._started.pop(task_id, None)
-            if status is not TaskStatus.UNKNOWN:
+            if status not in _WAITING:
                 self._known.pop(task_id, None)
                 self._questions.pop(task_id, None)
 
+    def _join(self, nodes: Iterable[TaskNode]) -> None:
+        """Count in tasks that a revision or the rest of the plan brings."""
+        nodes = list(nodes)
+        self._composites.update(node.task_id for node in nodes if node.foreach is not None)
+        for parent in {node.parent for node in nodes if node.parent is not None}:
+            if (before := self._statuses.pop(parent, None)) is not None:  # it has parts from now on
+                self._counts[before] -= 1
+            self._composites.add(parent)
+        self._move([node.task_id for node in nodes], TaskStatus.PENDING)
+
     def _note_question(self, recorded: Recorded) -> None:
-        """Keep what is known of a task, and the lines that tell of it once somebody has to decide about it."""
+        """Keep what is known of a task, and the lines that tell of it once it waits for somebody."""
         event = recorded.event
+        what: Waits = "decision"
         if isinstance(event, AttemptLeftOpen):
             self._known[event.task_id] = event.error.message
             if event.task_id in self.verified:
@@ -176,10 +218,14 @@ class Progress:
         elif isinstance(event, VerificationUnclear):
             known = self._known.get(event.task_id, "")
             self._known[event.task_id] = f"{known} `verify` could not say: {event.reason}".strip()
+        elif isinstance(event, ApprovalRequested):
+            what, self._known[event.task_id] = "approval", event.shown
+        elif isinstance(event, CallerAsked):
+            what, self._known[event.task_id] = "answer", event.reason
         else:
             return
         self._questions[event.task_id] = self._question(
-            recorded.orchestration_id, event.task_id, self._known[event.task_id]
+            recorded.orchestration_id, event.task_id, what, self._known[event.task_id]
         )
 
     def _took(self, task_id: TaskId) -> str:
@@ -244,13 +290,58 @@ class Progress:
             case ReplanRequested():
                 self._move([event.task_id], TaskStatus.REPLANNING)
                 return f"{event.task_id}: an alternative is being planned"
+            case ApprovalRequested():
+                self._move([event.task_id], TaskStatus.AWAITING_APPROVAL)
+                return "\n".join(self._questions[event.task_id])
+            case ApprovalGiven():
+                self._move([event.task_id], TaskStatus.READY)
+                because = f" ({clip(event.reason)})" if event.reason else ""
+                return f"{event.task_id}: approved by {clip(event.by)}{because}"
+            case ApprovalVoided():
+                self._move([event.task_id], TaskStatus.READY)
+                return f"{event.task_id}: what was agreed to has changed; it asks anew"
+            case CallerAsked():
+                return "\n".join(self._questions[event.task_id])
+            case TaskRerouted():
+                self._move([event.task_id], TaskStatus.READY)
+                return f"{event.task_id}: its system used up its attempts; it goes to {event.system}"
+            case FallbackStarted():
+                self._move([event.task_id], TaskStatus.READY)
+                return f"{event.task_id}: its fallback takes over"
+            case _:
+                return self._note_graph(event)
+        return None
+
+    def _note_graph(self, event: Event) -> str | None:
+        """Fold in what changes which tasks there are, and return what to say about it."""
+        match event:
+            case TaskExpanded():
+                if event.count is None:
+                    return None
+                items = [f"{event.task_id}[{index}]" for index in range(event.count)]
+                self._move([name for name in items if name not in self._statuses], TaskStatus.PENDING)
+                return f"{event.task_id}: one part for each of {event.count:,} items"
+            case ChildrenGathered():
+                return f"{event.task_id}: completed with its parts"
             case PlanRevised():
                 self._move([event.task_id], TaskStatus.SUPERSEDED)
-                self._move([task.task_id for task in event.tasks], TaskStatus.PENDING)
-                return f"{event.task_id}: replaced by {', '.join(task.task_id for task in event.tasks)}"
+                self._join(event.tasks)
+                because = f": {clip(event.reason)}" if event.reason else ""
+                return (
+                    f"{event.task_id}: replaced by {', '.join(task.task_id for task in event.tasks)}{because}"
+                )
+            case PlanEdited():
+                self._move(event.removed, TaskStatus.SUPERSEDED)
+                self._join(event.added)
+                because = f": {clip(event.reason)}" if event.reason else ""
+                return f"the plan was edited by {clip(event.by)} (revision {event.revision}){because}"
+            case PlanExtended():
+                self._join(event.tasks)
+                return f"planned: {clip(', '.join(task.task_id for task in event.tasks), 300)}"
+            case PlanCompleted():
+                return "the plan is whole"
             case _:
-                pass
-        return None
+                return None
 
     def _display(self) -> RenderableType:
         """Draw the present state."""

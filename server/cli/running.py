@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from server.cli.following import Found, follow_all, see_through, tasks_with_verify, wait_for
 from server.cli.output import Output, plural
 from server.cli.parser import Commands, add_context, add_mode, text
-from server.cli.questions import question_lines
+from server.cli.questions import lines_about
 from server.cli.session import hint, load
 
 if TYPE_CHECKING:
@@ -61,6 +61,12 @@ def register(commands: Commands) -> None:
         help="take over the results of this earlier one where nothing has changed, upstream tasks included",
     )
 
+    parser.add_argument(
+        "--ask",
+        action="store_true",
+        help="with --mode adaptive: a task that failed and has no alternative waits for an answer instead of failing",
+    )
+
     parser = commands.add(
         "resume",
         resume,
@@ -90,14 +96,24 @@ def run(args: argparse.Namespace, output: Output) -> int:
 
     async def work(orchestrator: AdvancedTaskOrchestrator) -> list[Found]:
         plan = dag or await _plan(orchestrator, args, mode, output)
-        tasks = dag_of(plan).nodes
+        graph = dag_of(plan)
+        tasks = graph.nodes
         progress = Progress(
-            output, dict.fromkeys(tasks, TaskStatus.PENDING), question=partial(question_lines, args)
+            output,
+            dict.fromkeys(tasks, TaskStatus.PENDING),
+            composites=graph.composites(),
+            questions=partial(lines_about, args),
         )
         progress.verified = tasks_with_verify(tasks)
         with _shown(progress, output):
             orchestration_id = await orchestrator.submit(
-                plan, mode=mode, context=args.context, key=args.key, on_event=progress.take, reuse=args.reuse
+                plan,
+                mode=mode,
+                context=args.context,
+                key=args.key,
+                on_event=progress.take,
+                reuse=args.reuse,
+                ask_caller=args.ask,
             )
             started.append(orchestration_id)
             if not output.is_json:
@@ -181,7 +197,9 @@ async def _mention_left(
     orchestrator: AdvancedTaskOrchestrator, args: argparse.Namespace, output: Output
 ) -> None:
     """Say which orchestrations nobody drives even now, and how to find out why."""
-    for status in await orchestrator.list_orchestrations(states=["running", "cancelling"], limit=10_000):
+    for status in await orchestrator.list_orchestrations(
+        states=["planning", "running", "cancelling"], limit=10_000
+    ):
         if status["orphaned"]:
             orchestration_id = status["orchestration_id"]
             why = hint(args, "resume", orchestration_id)

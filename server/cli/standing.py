@@ -1,4 +1,4 @@
-"""How the commands tell people where an orchestration stands: who drives it, what waits for a decision, what to type.
+"""How the commands tell people where an orchestration stands: who drives it, what waits for somebody, what to type.
 
 May import: server.cli.*, stdlib.
 """
@@ -9,7 +9,7 @@ import argparse
 from typing import Any
 
 from server.cli.output import Output, clip, counts, percent, seconds
-from server.cli.questions import questions_lines
+from server.cli.questions import waiting_lines
 from server.cli.session import hint
 
 
@@ -20,6 +20,10 @@ def state_of(found: dict[str, Any]) -> str:
         marks.append("orphaned")
     if waiting := found["counts"].get("unknown", 0):
         marks.append(f"{waiting:,} to decide")
+    if waiting := found["counts"].get("awaiting_approval", 0):
+        marks.append(f"{waiting:,} to approve")
+    if asked := len(found["waiting_for_answer"]):
+        marks.append(f"{asked:,} to answer")
     return f"{found['state']} ({', '.join(marks)})" if marks else str(found["state"])
 
 
@@ -65,9 +69,7 @@ def show_status(args: argparse.Namespace, found: dict[str, Any], output: Output)
     )
     for task_id, error in found["errors"].items():
         output.line(f"  {task_id} failed ({error['code']}): {clip(error['message'], 300)}")
-    orchestration_id = found["orchestration_id"]
-    questions, waiting = found["waiting_for_decision"], found["counts"].get("unknown", 0)
-    for line in questions_lines(args, orchestration_id, questions, waiting):
+    for line in waiting_lines(args, found):
         output.line(line)
     for line in _orphan_lines(args, found):
         output.line(line)

@@ -15,6 +15,7 @@ from mcp_types import ToolAnnotations
 from server.desk import Desk
 from server.tools.control import control_orchestration
 from server.tools.decompose import decompose_goal
+from server.tools.edit import edit_dag
 from server.tools.execute import execute_dag
 from server.tools.metrics import get_metrics
 from server.tools.output import read_output
@@ -49,8 +50,17 @@ def register_tools(server: MCPServer[Desk]) -> None:
     _add(server, get_orchestration_status, "Where things stand", _READS)
     _add(
         server,
+        edit_dag,
+        "Change a plan or what runs",
+        # New tasks of an orchestration that goes on may start at once, and may do anything, anywhere.
+        ToolAnnotations(
+            read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True
+        ),
+    )
+    _add(
+        server,
         control_orchestration,
-        "Pause, resume, cancel, retry, decide",
+        "Control a run",
         # A retry runs tasks again, and a cancel ends work: both may change anything, anywhere.
         ToolAnnotations(
             read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True

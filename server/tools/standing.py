@@ -5,25 +5,30 @@ May import: orchestration, server.{answers, desk, schemas, uris}, stdlib.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestration.dag import TaskDAG
 from orchestration.errors import NotPossibleError
+from orchestration.folding import Parts
 from orchestration.models import AUTO, Json, OrchestrationStatus, TaskStatus
 from orchestration.orchestrator import AdvancedTaskOrchestrator
 from orchestration.ports import TaskRow
 from orchestration.systems.router import served_names
 from server.answers import SENTENCE, as_text, clip, counts_line, plural, preview, seconds
-from server.schemas import Call, Standing, TaskView
+from server.schemas import ApprovalView, Call, Standing, TaskView
 from server.uris import output_uri
 
 SHOWN_ERRORS = 5
 SHOWN_RUNNING = 10
 SHOWN_QUESTIONS = 3
+SHOWN_APPROVALS = 3
 SHOWN_OUTPUTS = 3
 KNOWN = 400
-"""Characters of what is known of a task that waits for a decision."""
+"""Characters of what is known of a task that waits for a decision, or would run if somebody agrees."""
+DIGEST_SHOWN = 12
+"""Characters of a digest: enough to tell two things apart that one task asks for."""
 SHOWN_DEPENDENCIES = 20
 """Of one task; the graph has all."""
 OUTPUT_PREVIEW = 600
@@ -31,6 +36,8 @@ OUTPUT_PREVIEW = 600
 SMALL_DAG = 2_000
 """Up to this many tasks the DAG is read to find the final outputs; larger ones are asked for task by task."""
 NEXT_WAIT_SECONDS = 30
+MOVING = frozenset({"ready", "running", "retrying", "replanning"})
+"""Statuses of tasks in which something happens without anybody's doing."""
 
 
 def fill(answer: Standing, status: Mapping[str, Any]) -> None:
@@ -47,6 +54,10 @@ def fill(answer: Standing, status: Mapping[str, Any]) -> None:
     answer.waiting_for_decision = {
         task_id: clip(known, KNOWN)
         for task_id, known in list(status["waiting_for_decision"].items())[:SHOWN_QUESTIONS]
+    } or None
+    answer.waiting_for_answer = {
+        task_id: clip(known, KNOWN)
+        for task_id, known in list(status["waiting_for_answer"].items())[:SHOWN_QUESTIONS]
     } or None
     answer.reason = clip(status["reason"]) or None
     answer.missing_systems = [clip(each) for each in status["missing_systems"][:SHOWN_ERRORS]] or None
@@ -66,6 +77,8 @@ def sentence(status: Mapping[str, Any]) -> str:
         for key in ("running", "unknown", "failed", "skipped", "cancelled", "retrying", "replanning")
         if counts.get(key)
     ]
+    if waiting := counts.get("awaiting_approval"):
+        extras.append(f"{waiting:,} waiting for approval")
     driven = ""
     if status["orphaned"]:
         driven = " (no process drives it; resume it or start the server that can)"
@@ -97,12 +110,75 @@ def standing_lines(answer: Standing) -> list[str]:
             for task_id, known in answer.waiting_for_decision.items()
         ]
         lines.append("decide: done if it happened, retry if it did not, failed to give it up")
+    for view in answer.approvals or ():
+        lines += approval_lines(view)
+    if answer.waiting_for_answer:
+        name = answer.orchestration_id or ""
+        lines += [
+            f"asks how to go on: {task_id}: {why}" for task_id, why in answer.waiting_for_answer.items()
+        ]
+        lines.append(
+            "answer: edit_dag replaces or changes the task; or decide: retry runs it again as it is, done with the "
+            "output if you did it yourself, failed gives it up"
+        )
     lines += [f"can't go on here: {text}" for text in answer.missing_systems or ()]
     lines += [f"error: {task_id}: {text}" for task_id, text in (answer.errors or {}).items()]
     lines += [f"warning: {warning}" for warning in answer.warnings or ()]
     name = answer.orchestration_id or ""
     lines += [line for view in answer.outputs or () for line in output_lines(view, name)]
     return lines
+
+
+def approval_lines(view: ApprovalView, width: int = SENTENCE) -> list[str]:
+    """Return what waits for somebody's yes, who may give it, and how.
+
+    Args:
+        view: The task.
+        width: Characters of one line of what would run.
+    """
+    who = "you or a person may agree" if view.who == "caller" else "only a person may agree"
+    shown = [line if len(line) <= width else line[: width - 1] + "…" for line in view.shown.splitlines()]
+    if len(shown) <= 1:
+        lines = [f"waits for a yes: {view.task_id} ({who}): {''.join(shown)}"]
+    else:
+        lines = [f"waits for a yes: {view.task_id} ({who}):", *(f"| {line}" for line in shown)]
+    return [*lines, f"a person agrees with: {view.agree_with}"]
+
+
+async def approval_views(
+    orchestrator: AdvancedTaskOrchestrator,
+    orchestration_id: str,
+    *,
+    limit: int = SHOWN_APPROVALS,
+    width: int = KNOWN,
+) -> list[ApprovalView]:
+    """Return the first tasks that wait for somebody's yes.
+
+    Args:
+        orchestrator: Knows them.
+        orchestration_id: Whose tasks they are.
+        limit: How many.
+        width: Characters of what each would run.
+    """
+    found = await orchestrator.load_approvals(orchestration_id)
+    return [
+        ApprovalView(
+            task_id=each["task_id"],
+            who=each["who"],
+            shown=each["shown"] if len(each["shown"]) <= width else each["shown"][: width - 1] + "…",
+            digest=(each["digest"] or "")[:DIGEST_SHOWN] or None,
+            asked_at=each["asked_at"],
+            agree_with=command(orchestrator, "approve", orchestration_id, each["task_id"]),
+        )
+        for each in found[:limit]
+    ]
+
+
+def command(orchestrator: AdvancedTaskOrchestrator, *words: str) -> str:
+    """Return a command for a person to type, about what this server serves."""
+    storage = orchestrator.storage
+    where = ("--database", storage.location) if storage.is_durable else ()
+    return shlex.join(["advanced-orchestration", *words, *where])
 
 
 def output_lines(view: TaskView, orchestration_id: str, width: int = SENTENCE) -> list[str]:
@@ -135,21 +211,33 @@ def after_line(depends_on: Sequence[str] | None, more: int | None) -> str:
     return f"← {', '.join(depends_on)}" + (f" and {more:,} more" if more else "")
 
 
-def next_calls(status: Mapping[str, Any]) -> list[Call]:
-    """Return what makes sense after looking at an orchestration."""
+def next_calls(status: Mapping[str, Any], approvals: Sequence[ApprovalView] = ()) -> list[Call]:
+    """Return what makes sense after looking at an orchestration.
+
+    Args:
+        status: Where it stands.
+        approvals: What waits for somebody's yes, as far as it was looked at.
+    """
     name = status["orchestration_id"]
     state = OrchestrationStatus(status["state"])
     failed = next(iter(status["errors"]), None)
     look = [_status(name, task=failed)] if failed else []
     if not state.is_terminal:
-        return _unfinished_calls(name, status)
+        return _unfinished_calls(name, status, approvals)
     return [*look, Call(tool="get_metrics", arguments={"scope": "orchestration", "id": name})]
 
 
-def _unfinished_calls(name: str, status: Mapping[str, Any]) -> list[Call]:
+def _unfinished_calls(name: str, status: Mapping[str, Any], approvals: Sequence[ApprovalView]) -> list[Call]:
     """Return what makes sense while it has not ended; where somebody has to decide, both ways of it."""
     if question := next(iter(status["waiting_for_decision"]), None):
         return decision_calls(name, question)
+    if asked := next(iter(status["waiting_for_answer"]), None):
+        return answer_calls(name, asked)
+    mine = next((view for view in approvals if view.who == "caller"), None)
+    if mine is not None:
+        return approval_calls(name, mine)
+    if status["waiting_for_approval"] and not MOVING & status["counts"].keys():
+        return [_status(name, view="approvals")]
     if status["missing_systems"]:
         return [_status(name, view="tasks")]
     if status["orphaned"] or status["state"] == OrchestrationStatus.PAUSED:
@@ -160,6 +248,23 @@ def _unfinished_calls(name: str, status: Mapping[str, Any]) -> list[Call]:
 def decision_calls(name: str, task_id: str) -> list[Call]:
     """Return the two ways to decide about a task: which is right, only the caller can find out."""
     return [_control(name, "decide", tasks=[task_id], value=value) for value in ("done", "retry")]
+
+
+def answer_calls(name: str, task_id: str) -> list[Call]:
+    """Return what helps to say how to go on with a task: what happened to it, and the plainest answer."""
+    return [
+        _status(name, task=task_id, view="why"),
+        _control(name, "decide", tasks=[task_id], value="retry"),
+    ]
+
+
+def approval_calls(name: str, view: ApprovalView) -> list[Call]:
+    """Return the two answers to a task that the caller may agree to, bound to what was shown."""
+    agreed = {"value": view.digest} if view.digest else {}
+    return [
+        _control(name, "approve", tasks=[view.task_id], **agreed),
+        _control(name, "reject", tasks=[view.task_id]),
+    ]
 
 
 def _control(name: str, action: str, **arguments: Json) -> Call:
@@ -220,8 +325,18 @@ async def task_view(
     *,
     limit: int = 0,
     depends_on: Sequence[str] = (),
+    parts: Parts | None = None,
 ) -> TaskView:
-    """Return where a task stands, with up to `limit` characters of its output."""
+    """Return where a task stands, with up to `limit` characters of its output.
+
+    Args:
+        orchestrator: Knows the output.
+        orchestration_id: Whose task it is.
+        row: The task.
+        limit: Characters of its output.
+        depends_on: What it waits for.
+        parts: Its parts.
+    """
     is_told = row.error is not None and row.note == row.error.message
     view = TaskView(
         task_id=row.task_id,
@@ -233,6 +348,8 @@ async def task_view(
         note=clip(row.note) if row.note and not is_told else None,
         depends_on=list(depends_on[:SHOWN_DEPENDENCIES]) or None,
         more_depends_on=max(0, len(depends_on) - SHOWN_DEPENDENCIES) or None,
+        parent=row.parent,
+        parts=str(parts) if parts is not None and parts.total else None,
         output_bytes=row.output_bytes,
     )
     if limit and row.output_bytes is not None:

@@ -5,25 +5,21 @@ May import: orchestration, server.{answers, desk, schemas, tools.*, uris}, mcp t
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from orchestration.clock import to_iso
-from orchestration.engine.events import Recorded
 from orchestration.errors import InvalidArgumentError, TaskNotFoundError
-from orchestration.exports import to_mermaid
-from orchestration.models import AUTO, TERMINAL, OrchestrationStatus, TaskStatus
+from orchestration.folding import parts_of
+from orchestration.models import TERMINAL, OrchestrationStatus, TaskStatus
 from orchestration.orchestrator import AdvancedTaskOrchestrator
-from orchestration.ports import TaskRow
 from server.answers import (
-    LIST_BUDGET,
     LONG,
     SENTENCE,
     SHORT,
     clip,
-    cut_lines,
     json_size,
     middle_cut,
     plural,
@@ -32,19 +28,21 @@ from server.answers import (
     tell,
 )
 from server.desk import DeskContext, desk
-from server.schemas import (
-    Call,
-    EventView,
-    Name,
-    OrchestrationView,
-    Seq,
-    StatusAnswer,
-    TaskView,
-    View,
-    WaitSeconds,
+from server.schemas import Call, Name, OrchestrationView, Seq, StatusAnswer, View, WaitSeconds
+from server.tools.lists import (
+    PAGE,
+    again,
+    list_alone,
+    position,
+    task_line,
+    tell_events,
+    tell_graph,
+    tell_tasks,
+    turn,
 )
 from server.tools.standing import (
-    after_line,
+    answer_calls,
+    approval_views,
     decision_calls,
     fill,
     final_outputs,
@@ -54,29 +52,13 @@ from server.tools.standing import (
     standing_lines,
     task_view,
 )
+from server.tools.stories import plan_answer, tell_approvals, tell_plan, tell_why
 from server.tools.waiting import wait_until_ended
-from server.uris import LIST_URI, graph_uri, orchestration_uri
+from server.uris import LIST_URI, orchestration_uri
 
 UNFINISHED = [state for state in OrchestrationStatus if state not in TERMINAL]
 LATEST = 5
 """Ended orchestrations that are listed when nothing is unfinished."""
-_TOLD = (
-    *(
-        "system",
-        "because",
-        "delay_seconds",
-        "decision",
-        "by",
-        "source",
-        "task_ids",
-        "reason",
-        "note",
-        "outcome",
-    ),
-)
-"""What is told of an event, where it has it."""
-PAGE = 100
-"""Entries read for one page; how many are shown depends on their size."""
 OUTPUT_PREVIEW = 2_500
 """Characters of the output of the one task that was asked for."""
 ERROR_SHOWN = 2_000
@@ -92,12 +74,13 @@ async def get_orchestration_status(
     cursor: Annotated[Name, Field(description="next_cursor of the page before")] = "",
     wait_seconds: WaitSeconds = 0,
 ) -> Annotated[CallToolResult, StatusAnswer]:
-    """Say where an orchestration stands: state, counts per task status, what runs, what waits for a decision, errors, \
-and the final outputs once it has ended. Works for orchestrations of any process on this database, also after a restart.
+    """Say where an orchestration stands: state, counts per task status, what runs, what waits for a decision, an \
+answer or a yes, errors, and the final outputs once it has ended; of any process on this database, after a restart too.
 
-wait_seconds waits (up to 45) for the end; with since, only until something happened after that last_seq. Views: \
-summary; tasks (each task's status and dependencies, paged); events (the journal, paged, after since); graph \
-(Mermaid); plan (tasks and dependencies in order, paged)."""
+wait_seconds waits for the end; with since, only until something happened after that last_seq. Views: summary; tasks \
+(parts folded into their task; with task, its parts; paged); events (the journal after since, paged); graph \
+(Mermaid); approvals (what exactly would run); why (with task: which system and why, what it waits for, what \
+happened); plan (who planned it, the thoughts, every revision and why; takes a plan_id too)."""
     orchestrator = desk(ctx).orchestrator
     if not orchestration_id:
         if task or since:
@@ -106,36 +89,44 @@ summary; tasks (each task's status and dependencies, paged); events (the journal
                 name, value, "an orchestration_id beside it", "Send the orchestration_id too."
             )
         return await _list(orchestrator, cursor)
+    story = await orchestrator.load_plan_story(orchestration_id) if view == "plan" else {}
+    if story and "orchestration_id" not in story:
+        return tell_plan(plan_answer(story), orchestration_id, story)
     status = await wait_until_ended(ctx, orchestration_id, wait_seconds=wait_seconds, since=since or None)
     answer = StatusAnswer(message=sentence(status), next=next_calls(status))
     fill(answer, status)
+    match view:
+        case "plan":
+            return tell_plan(answer, orchestration_id, story)
+        case "why":
+            return await tell_why(orchestrator, answer, orchestration_id, task, cursor)
+        case "approvals":
+            return await tell_approvals(orchestrator, answer, orchestration_id)
+        case "graph":
+            return await tell_graph(orchestrator, answer, orchestration_id, task)
+        case "tasks" if not task or await _has_parts(orchestrator, orchestration_id, task):
+            return await tell_tasks(orchestrator, answer, orchestration_id, cursor, parent=task or None)
+        case "events" if not task:
+            return await tell_events(orchestrator, answer, orchestration_id, position(cursor, since))
     if task:
         return await _one_task(orchestrator, answer, orchestration_id, task)
-    match view:
-        case "tasks" | "plan":
-            return await _tasks(orchestrator, answer, orchestration_id, cursor, as_plan=view == "plan")
-        case "events":
-            return await _events(orchestrator, answer, orchestration_id, _position(cursor, since))
-        case "graph":
-            return await _graph(orchestrator, answer, orchestration_id)
-        case "summary":
-            answer.outputs = await final_outputs(orchestrator, status) or None
-            return tell(answer, standing_lines(answer), limit=SHORT, rest=orchestration_uri(orchestration_id))
+    return await _summary(orchestrator, answer, status)
 
 
-def _position(cursor: str, default: int) -> int:
-    """Return the number in a cursor.
+async def _summary(
+    orchestrator: AdvancedTaskOrchestrator, answer: StatusAnswer, status: Mapping[str, Any]
+) -> CallToolResult:
+    name = status["orchestration_id"]
+    if status["waiting_for_approval"]:
+        answer.approvals = await approval_views(orchestrator, name) or None
+        answer.next = next_calls(status, answer.approvals or ())
+    answer.outputs = await final_outputs(orchestrator, status) or None
+    return tell(answer, standing_lines(answer), limit=SHORT, rest=orchestration_uri(name))
 
-    Raises:
-        InvalidArgumentError: It is none of ours.
-    """
-    if not cursor:
-        return default
-    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
-        raise InvalidArgumentError(
-            "cursor", cursor, "the next_cursor of an answer", "Leave it out for the first page."
-        )
-    return int(cursor)
+
+async def _has_parts(orchestrator: AdvancedTaskOrchestrator, orchestration_id: str, task_id: str) -> bool:
+    rows = await orchestrator.load_tasks(orchestration_id, task_ids=[task_id])
+    return any(row.is_composite for row in rows)
 
 
 # --- Without an id ------------------------------------------------------------------------------------------------
@@ -143,7 +134,7 @@ def _position(cursor: str, default: int) -> int:
 
 async def _list(orchestrator: AdvancedTaskOrchestrator, cursor: str) -> CallToolResult:
     """List what is unfinished; where nothing is, the latest that ended."""
-    offset = _position(cursor, 0)
+    offset = position(cursor, 0)
     found = await orchestrator.list_orchestrations(states=UNFINISHED, limit=PAGE + 1, offset=offset)
     unfinished = bool(found) or offset > 0
     if not unfinished:
@@ -156,6 +147,7 @@ async def _list(orchestrator: AdvancedTaskOrchestrator, cursor: str) -> CallTool
             progress_percentage=round(status["progress_percentage"], 1),
             orphaned=status["orphaned"] or None,
             waiting_for_decision=status["counts"].get("unknown"),
+            waiting_for_approval=status["counts"].get("awaiting_approval"),
         )
         for status in found
     ]
@@ -173,7 +165,7 @@ async def _list(orchestrator: AdvancedTaskOrchestrator, cursor: str) -> CallTool
         message=message,
         orchestrations=shown,
         next_cursor=str(offset + len(shown)) if has_more else None,
-        next=[_again(orchestration_id=shown[0].orchestration_id)]
+        next=[again(orchestration_id=shown[0].orchestration_id)]
         if shown
         else [
             Call(tool="decompose_goal", arguments={"goal": "Report on the health of this Python codebase"})
@@ -191,11 +183,9 @@ def _marks(view: OrchestrationView) -> str:
     marks = ["nobody drives it"] if view.orphaned else []
     if view.waiting_for_decision:
         marks.append(f"{view.waiting_for_decision:,} to decide")
+    if view.waiting_for_approval:
+        marks.append(f"{view.waiting_for_approval:,} to approve")
     return f" ({', '.join(marks)})" if marks else ""
-
-
-def _again(**arguments: str | int) -> Call:
-    return Call(tool="get_orchestration_status", arguments=dict(arguments))
 
 
 # --- Views of one -------------------------------------------------------------------------------------------------
@@ -210,7 +200,10 @@ async def _one_task(
         raise TaskNotFoundError(orchestration_id, task_id, [row.task_id for row in known])
     dag = await orchestrator.load_dag(orchestration_id)
     upstream = [edge.source_task_id for edge in dag.edges if edge.target_task_id == task_id]
-    view = await task_view(orchestrator, orchestration_id, rows[0], limit=OUTPUT_PREVIEW, depends_on=upstream)
+    parts = parts_of((node.parent, node.status) for node in dag.nodes.values()).get(task_id)
+    view = await task_view(
+        orchestrator, orchestration_id, rows[0], limit=OUTPUT_PREVIEW, depends_on=upstream, parts=parts
+    )
     node = dag.nodes.get(task_id)
     answer.message = f"Task {task_id} of {orchestration_id} is {view.status}" + (
         f" after {plural(view.attempt, 'attempt')}." if view.attempt else "."
@@ -223,155 +216,19 @@ async def _one_task(
     if error and reason:
         view.error = f"{error.code}: {reason}"
     answer.tasks = [view]
-    _list_alone(answer)
-    _turn(answer, "tasks")
-    if rows[0].status is TaskStatus.UNKNOWN:
-        answer.next = decision_calls(orchestration_id, task_id)
+    list_alone(answer)
+    turn(answer, "tasks")
+    match rows[0].status:
+        case TaskStatus.UNKNOWN:
+            answer.next = decision_calls(orchestration_id, task_id)
+        case TaskStatus.REPLANNING if task_id in (answer.waiting_for_answer or {}):
+            answer.next = answer_calls(orchestration_id, task_id)
+        case TaskStatus.AWAITING_APPROVAL:
+            answer.next = [again(orchestration_id=orchestration_id, view="approvals")]
     lines = [f"description: {clip(node.description)}"] if node and node.description else []
-    lines.append(_task_line(view))
+    lines.append(task_line(view))
     if reason:
         lines += ["reason:", *(f"| {line}" for line in reason.splitlines())]
     if view.output_bytes is not None:
         lines += output_lines(view, orchestration_id, OUTPUT_PREVIEW + 1)
     return tell(answer, lines, limit=LONG)
-
-
-async def _tasks(
-    orchestrator: AdvancedTaskOrchestrator,
-    answer: StatusAnswer,
-    orchestration_id: str,
-    cursor: str,
-    *,
-    as_plan: bool,
-) -> CallToolResult:
-    after = _position(cursor, 0) - 1
-    rows = await orchestrator.load_tasks(orchestration_id, after_position=after, limit=PAGE + 1)
-    dag = await orchestrator.load_dag(orchestration_id)
-    wanted = {row.task_id for row in rows}
-    upstream: dict[str, list[str]] = {}
-    for edge in dag.edges:
-        if edge.target_task_id in wanted:
-            upstream.setdefault(edge.target_task_id, []).append(edge.source_task_id)
-    views: list[TaskView] = []
-    for row in rows[:PAGE]:
-        view = await task_view(orchestrator, orchestration_id, row, depends_on=upstream.get(row.task_id, ()))
-        if as_plan:
-            node = dag.nodes[row.task_id]
-            system = row.system or node.system_preference
-            view = TaskView(
-                task_id=row.task_id,
-                status=view.status,
-                depends_on=view.depends_on,
-                more_depends_on=view.more_depends_on,
-                system=system,
-            )
-            view.note = clip(node.description, 100) or None
-        views.append(view)
-    answer.tasks = take(views, json_size)
-    shown = rows[: len(answer.tasks)]
-    _page(answer, shown, "plan" if as_plan else "tasks", has_more=len(shown) < len(rows))
-    lines = [_task_line(view) for view in answer.tasks]
-    return tell(answer, lines, limit=LONG, rest=orchestration_uri(orchestration_id))
-
-
-def _list_alone(answer: StatusAnswer) -> None:
-    """Leave out what the summary tells, so that there is room for a list."""
-    answer.errors = answer.running = answer.waiting_for_decision = answer.missing_systems = None
-
-
-def _page(answer: StatusAnswer, shown: list[TaskRow], view: str, *, has_more: bool) -> None:
-    _list_alone(answer)
-    if has_more and shown:
-        answer.next_cursor = str(shown[-1].position + 1)
-    _turn(answer, view)
-
-
-def _turn(answer: StatusAnswer, view: str) -> None:
-    """Say how to see the next page; at the end, only what is worth waiting for or has to be decided."""
-    name = answer.orchestration_id or ""
-    if answer.next_cursor:
-        answer.next = [_again(orchestration_id=name, view=view, cursor=answer.next_cursor)]
-    else:
-        answer.next = [
-            call for call in answer.next if "wait_seconds" in call.arguments or "action" in call.arguments
-        ]
-
-
-def _task_line(view: TaskView) -> str:
-    parts = [f"- {view.task_id}: {view.status}"]
-    if view.system and view.system != AUTO:
-        parts.append(f"on {view.system}")
-    if view.duration_seconds is not None:
-        parts.append(f"{view.duration_seconds:g} s, attempt {view.attempt}")
-    if view.depends_on:
-        parts.append(after_line(view.depends_on, view.more_depends_on))
-    parts += [f"· {text}" for text in (view.note, view.error) if text]
-    return clip(" ".join(parts))
-
-
-async def _events(
-    orchestrator: AdvancedTaskOrchestrator, answer: StatusAnswer, orchestration_id: str, after: int
-) -> CallToolResult:
-    recorded = await orchestrator.load_events(orchestration_id, after_seq=after, limit=PAGE + 1)
-    views = take([_event_view(event) for event in recorded[:PAGE]], json_size)
-    answer.events = views
-    _list_alone(answer)
-    if len(views) < len(recorded) and views:
-        answer.next_cursor = str(views[-1].seq)
-    _turn(answer, "events")
-    lines = [
-        clip(
-            f"#{view.seq} {view.at} {view.type}{_subject(view)}" + (f": {view.detail}" if view.detail else "")
-        )
-        for view in views
-    ] or ["no events after that"]
-    return tell(answer, lines, limit=LONG)
-
-
-def _subject(view: EventView) -> str:
-    if view.task_id is None:
-        return ""
-    return f" {view.task_id}" + (f"#{view.attempt}" if view.attempt is not None else "")
-
-
-def _event_view(recorded: Recorded) -> EventView:
-    event = recorded.event
-    error = getattr(event, "error", None)
-    details = [f"{error.code}: {error.message}"] if error else []
-    for name in _TOLD:
-        value = getattr(event, name, None)
-        if value not in (None, "", ()):
-            details.append(f"{name} {_told(value)}")
-    return EventView(
-        seq=recorded.seq,
-        at=to_iso(recorded.at_us) or "",
-        type=event.type,
-        task_id=getattr(event, "task_id", None),
-        attempt=getattr(event, "attempt", None),
-        detail=clip("; ".join(details), 200) if details else None,
-    )
-
-
-def _told(value: object) -> str:
-    match value:
-        case float():
-            return f"{value:.3g}"
-        case tuple():
-            return clip(", ".join(map(str, value)), 120)
-        case _:
-            return str(getattr(value, "value", value))
-
-
-async def _graph(
-    orchestrator: AdvancedTaskOrchestrator, answer: StatusAnswer, orchestration_id: str
-) -> CallToolResult:
-    graph = to_mermaid(await orchestrator.load_dag(orchestration_id))
-    lines = [printable(line) for line in graph.splitlines()]
-    rest = graph_uri(orchestration_id)
-    kept = cut_lines(lines, LIST_BUDGET, rest)
-    while json_size("\n".join(kept)) > LIST_BUDGET * 5 // 4:  # quotes and escapes take twice their room
-        kept = cut_lines(lines, sum(map(len, kept)) // 2, rest)
-    answer.graph = "\n".join(kept)
-    _list_alone(answer)
-    _turn(answer, "graph")
-    return tell(answer, kept, limit=LONG, rest=rest)

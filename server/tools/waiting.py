@@ -16,14 +16,12 @@ from orchestration.models import OrchestrationStatus
 from orchestration.orchestrator import AdvancedTaskOrchestrator
 from server.answers import clip
 from server.desk import Desk, DeskContext, desk
-from server.tools.standing import SMALL_DAG
+from server.tools.standing import MOVING, SMALL_DAG
 
 REST_SECONDS = 0.05
 """Between two looks: a run that settles thousands of tasks a second is not asked about each of them."""
 PROGRESS_SECONDS = 0.25
 """Between two progress notifications."""
-MOVING = frozenset({"ready", "running", "retrying", "replanning"})
-"""Statuses of tasks in which something happens without anybody's doing."""
 UNCLEAR = "`verify` could not say"
 """Stands in what is known of a task whose `verify` was asked in vain."""
 HEARTBEAT_SECONDS = 5.0
@@ -31,15 +29,25 @@ HEARTBEAT_SECONDS = 5.0
 
 
 async def is_at_rest(desk: Desk, status: dict[str, Any]) -> bool:
-    """Whether waiting is of no use: it ended, somebody paused it, nobody will drive it, or a person has to decide."""
+    """Whether waiting is of no use: it ended, is paused, nobody will drive it, or somebody has to answer."""
     state = OrchestrationStatus(status["state"])
     if state.is_terminal or state is OrchestrationStatus.PAUSED:
         return True
     if status["orphaned"]:
         return not desk.keeps_house or bool(status["missing_systems"])
-    if MOVING & status["counts"].keys() or not status["waiting_for_decision"]:
+    if state is OrchestrationStatus.PLANNING or _is_moving(status):
         return False
-    return not await _may_answer_itself(desk.orchestrator, status)
+    if status["waiting_for_decision"]:
+        return not await _may_answer_itself(desk.orchestrator, status)
+    return bool(status["waiting_for_approval"] or status["waiting_for_answer"])
+
+
+def _is_moving(status: dict[str, Any]) -> bool:
+    """Whether something goes on by itself; a task about which the caller is asked does not."""
+    moving = {name for name in MOVING if status["counts"].get(name)}
+    if status["counts"].get("replanning", 0) <= len(status["waiting_for_answer"]):
+        moving.discard("replanning")
+    return bool(moving)
 
 
 async def _may_answer_itself(orchestrator: AdvancedTaskOrchestrator, status: dict[str, Any]) -> bool:

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import io
 from functools import partial
 
 import pytest
 from rich.console import Console
 
 from orchestration.engine.events import (
+    ApprovalGiven,
+    ApprovalRequested,
+    ApprovalVoided,
     AttemptLeftOpen,
     AttemptStarted,
+    AttemptSucceeded,
+    CallerAsked,
     CancelRequested,
+    ChildrenGathered,
     Event,
+    FallbackStarted,
     OrchestrationPaused,
     OrchestrationResumed,
+    PlanCompleted,
+    PlanEdited,
+    PlanExtended,
+    PlanRevised,
     Recorded,
+    ReplanRequested,
     ResultReused,
     RetryRequested,
     TaskDecided,
+    TaskExpanded,
+    TaskRerouted,
     VerificationUnclear,
 )
 from orchestration.engine.inputs import OutputRef
-from orchestration.models import ErrorRecord, TaskStatus
+from orchestration.models import ErrorRecord, TaskNode, TaskStatus
 from server.cli.output import Output
 from server.cli.progress import Progress
-from server.cli.questions import question_lines, questions_lines
+from server.cli.questions import lines_about, questions_lines
 
 LOST = AttemptLeftOpen(
     task_id="t0", attempt=1, error=ErrorRecord(code="interrupted", message="The line broke.")
@@ -36,7 +51,7 @@ ARGS = argparse.Namespace(config=None, database="my state.db")
 
 def progress(tasks: int = 1) -> Progress:
     statuses = {f"t{number}": TaskStatus.PENDING for number in range(tasks)}
-    return Progress(Output(), statuses, question=partial(question_lines, ARGS))
+    return Progress(Output(), statuses, questions=partial(lines_about, ARGS))
 
 
 def told(capsys: pytest.CaptureFixture[str], following: Progress, *events: Event) -> list[str]:
@@ -138,3 +153,102 @@ def test_of_many_questions_the_first_are_told_and_the_others_counted() -> None:
     assert lines[-1] == (
         "26 more wait for a decision: advanced-orchestration status x-1 --tasks --database 'my state.db'"
     )
+
+
+def test_a_task_that_waits_for_a_yes_is_told_with_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """However many tasks there are, and until somebody has answered."""
+    following = progress(1_000)
+    at = "--database 'my state.db'"
+
+    asked = told(capsys, following, ApprovalRequested(task_id="t0", digest="d", shown="pay 5\n\x1b[2J"))
+    given = told(
+        capsys,
+        following,
+        ApprovalGiven(task_id="t0", digest="d", by="person", reason="due"),
+        ApprovalVoided(task_id="t0", attempt=1),
+    )
+
+    assert asked == [
+        "t0 waits for your yes; it would run exactly this:",
+        "  | pay 5",
+        "  | [2J",
+        f"  agree:  advanced-orchestration approve x-1 t0 {at}",
+        f"  refuse: advanced-orchestration reject x-1 t0 {at}",
+    ]
+    assert given == [
+        "t0: approved by person (due)",
+        "t0: what was agreed to has changed; it asks anew",
+    ]
+
+
+def test_a_task_that_asks_how_to_go_on_is_told_with_the_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    """The display forgets the question once it was answered."""
+    following = progress(2)
+    error = ErrorRecord(code="broken", message="It broke.")
+
+    asked = told(
+        capsys,
+        following,
+        ReplanRequested(task_id="t0", error=error, paused=("t1",)),
+        CallerAsked(task_id="t0", reason="nothing fits"),
+    )
+    shown = _drawn(following)
+    told(capsys, following, TaskDecided(task_id="t0", decision="retry", by="person"))
+
+    assert asked[1] == "t0 asks how to go on: nothing fits"
+    assert [line.split(":")[0].strip() for line in asked[2:]] == [
+        "do something else instead",
+        "run it again as it is",
+        "it was done otherwise",
+        "give it up",
+    ]
+    assert "t0 asks how to go on: nothing fits" in shown
+    assert "t0 asks how to go on" not in _drawn(following)
+
+
+def test_other_ways_to_the_same_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Another system, and the fallback."""
+    assert told(
+        capsys,
+        progress(1_000),
+        TaskRerouted(task_id="t0", attempt=2, system="other"),
+        FallbackStarted(task_id="t0", attempt=4),
+    ) == ["t0: its system used up its attempts; it goes to other", "t0: its fallback takes over"]
+
+
+def test_tasks_with_parts_are_not_counted_and_their_parts_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those there are from the start, items that come with the run, and what a revision brings."""
+    statuses = {"list": TaskStatus.PENDING, "each": TaskStatus.PENDING}
+    following = Progress(Output(), statuses, composites=["each"])
+
+    lines = told(
+        capsys,
+        following,
+        TaskExpanded(task_id="each", count=2),
+        AttemptSucceeded(task_id="each[0]", attempt=1, output=OUTPUT),
+        ChildrenGathered(task_id="each", output=OUTPUT),
+        PlanExtended(tasks=(TaskNode("more"), TaskNode("inner", parent="more"))),
+        PlanCompleted(),
+        PlanRevised(
+            task_id="list", revision=2, tasks=(TaskNode("list~1"),), edges=(), routes={}, delivers="list~1",
+            reason="it broke",
+        ),
+        PlanEdited(revision=3, by="caller", reason="faster", removed=("inner",), added=(TaskNode("new"),)),
+    )  # fmt: skip
+
+    assert lines == [
+        "each: one part for each of 2 items",
+        "each[0]: completed",
+        "each: completed with its parts",
+        "planned: more, inner",
+        "the plan is whole",
+        "list: replaced by list~1: it broke",
+        "the plan was edited by caller (revision 3): faster",
+    ]
+    assert "1/4" in _drawn(following)
+
+
+def _drawn(following: Progress) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(following._display())
+    return console.export_text()

@@ -31,6 +31,8 @@ STATUS: dict[str, Any] = {
     "parallel_efficiency": None,
     "errors": {},
     "waiting_for_decision": {},
+    "waiting_for_approval": {},
+    "waiting_for_answer": {},
     "reason": "",
     "missing_systems": [],
 }

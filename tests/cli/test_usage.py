@@ -20,6 +20,8 @@ COMMANDS = (
     "cancel",
     "retry",
     "decide",
+    "approve",
+    "reject",
     "decompose",
     "validate",
     "simulate",
@@ -31,10 +33,12 @@ COMMANDS = (
     "systems",
     "doctor",
     "backup",
+    "edit",
+    "playbooks",
 )
 
 
-MORE_WORDS = {"output": ("say",), "decide": ("say", "done")}
+MORE_WORDS = {"output": ("say",), "decide": ("say", "done"), "approve": ("say",), "reject": ("say",)}
 """What some commands need beside the id of an orchestration."""
 
 
@@ -280,12 +284,12 @@ def test_doctor_and_systems_say_what_is_missing(cli: CommandLine) -> None:
 
 def test_doctor_lists_mistakes_of_the_configuration(cli: CommandLine, tmp_path: Path) -> None:
     """The tool for finding mistakes must not stop at the first."""
-    config = cli.write("config.yaml", "model: x\n")
+    config = cli.write("config.yaml", "mcp_servers_file: x\n")
 
     answer = cli.inside("doctor")
 
     assert answer.code == 1
-    assert f"FAIL  configuration: {config}:1: model: is not available yet" in answer.out
+    assert f"FAIL  configuration: {config}:1: mcp_servers_file: is not available yet" in answer.out
     assert "FAIL  the rest: was not checked, because the configuration has mistakes" in answer.out
     assert not list(tmp_path.glob("*.db"))
 

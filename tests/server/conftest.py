@@ -78,7 +78,7 @@ def era(request: pytest.FixtureRequest) -> str:
     return mode
 
 
-Connect = Callable[[], Any]
+Connect = Callable[..., Any]
 
 
 @pytest.fixture

@@ -343,7 +343,22 @@ async def test_what_has_ended_is_refused_with_its_state_and_what_is_possible(
 @pytest.mark.parametrize(
     ("arguments", "told", "field"),
     [
-        ({"action": "approve"}, "action: is 'approve'; expected 'pause', 'resume', 'cancel',", "action"),
+        ({"action": "agree"}, "action: is 'agree'; expected 'pause', 'resume', 'cancel',", "action"),
+        (
+            {"action": "approve"},
+            "tasks is []; expected the tasks to approve. Fix: Name at least one.",
+            "tasks",
+        ),
+        (
+            {"action": "reject", "tasks": ["one"], "value": "0123abcd"},
+            "value is '0123abcd'; expected nothing, with reject. Fix: Leave it out.",
+            "value",
+        ),
+        (
+            {"action": "approve", "tasks": ["one"], "value": "done"},
+            "value is 'done'; expected the digest that was shown, with approve. Fix: Leave it out.",
+            "value",
+        ),
         ({"action": "decide", "value": "done"}, "tasks is []; expected the tasks to decide about.", "tasks"),
         (
             {"action": "decide", "tasks": ["one"]},
@@ -358,12 +373,12 @@ async def test_what_has_ended_is_refused_with_its_state_and_what_is_possible(
         ),
         (
             {"action": "pause", "tasks": ["one"]},
-            "tasks is ['one']; expected action=retry or action=decide beside it.",
+            "tasks is ['one']; expected action=retry, approve, reject or decide beside it.",
             "tasks",
         ),
         (
             {"action": "retry", "value": "done"},
-            "value is 'done'; expected action=decide beside it.",
+            "value is 'done'; expected action=decide or approve beside it.",
             "value",
         ),
         (

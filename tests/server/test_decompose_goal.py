@@ -187,3 +187,90 @@ async def test_a_plan_with_mistakes_is_refused_with_where_they_are(connect: Conn
     assert result.is_error is True
     assert "fetsch" in text_of(result)
     assert "'fetch'" in text_of(result)
+
+
+async def test_ten_thousand_tasks_are_refused_and_nothing_is_stored(
+    connect: Connect, orchestrator: AdvancedTaskOrchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those inside others count; the fix says where such a graph belongs."""
+
+    async def refused(_: Any) -> Any:
+        raise AssertionError("nothing is to be stored")
+
+    monkeypatch.setattr(orchestrator.storage, "save_plan", refused)
+    tasks = [{"id": f"g{n}", "subtasks": [{"id": f"t{n}-{m}"} for m in range(99)]} for n in range(100)]
+
+    async with connect() as client:
+        result = await client.call_tool("decompose_goal", {"goal": "Much", "tasks": tasks})
+
+    assert result.is_error is True
+    assert "tasks: has 10,000 tasks; at most 1,000 are taken here. Fix: Plan in larger steps" in text_of(
+        result
+    )
+    assert "\nfield: tasks\n" in text_of(result)
+
+
+async def test_tasks_inside_tasks_are_told_with_where_they_are(connect: Connect) -> None:
+    """A task with parts runs nowhere itself, and is counted in no total."""
+    tasks = [
+        {
+            "id": "both",
+            "subtasks": [
+                {"id": "one", "tool": "add", "args": {"a": 1, "b": 2}, "estimate": "5 min"},
+                {"id": "two", "tool": "add", "args": {"a": "${one}", "b": 2}, "depends_on": ["one"]},
+            ],
+        },
+        {"id": "end", "tool": "add", "args": {"a": "${both}", "b": 1}, "depends_on": ["both"]},
+    ]
+
+    async with connect() as client:
+        result = await client.call_tool("decompose_goal", {"goal": "Add", "tasks": tasks})
+
+    answer = result.structured_content
+    assert answer is not None
+    assert answer["message"] == f"Plan {answer['plan_id']} has 3 tasks, and 1 made of others."
+    assert [task["system"] for task in answer["tasks"]] == ["parts", "auto", "auto", "auto"]
+    assert answer["estimate"] == {
+        "total_tasks": 3,
+        "width": 1,
+        "critical_path_seconds": 900.0,
+        "expected_seconds": 900.0,
+    }
+    assert "- two (in both) ~5 min (mean) ← one" in text_of(result)
+
+
+async def test_where_estimates_come_from_is_said(connect: Connect) -> None:
+    """The plan's own, earlier tasks of the same tool, the mean of the others, or nothing at all."""
+    run = {"dag_id": "first", "tasks": [{"task_id": "a", "tool": "add", "arguments": {"a": 1, "b": 1}}]}
+    tasks = [
+        {"task_id": "planned", "tool": "text", "arguments": {"lines": 1}, "estimate": 30},
+        {"task_id": "known", "tool": "add", "arguments": {"a": 1, "b": 1}},
+        {"task_id": "new", "tool": "wait"},
+    ]
+
+    async with connect() as client:
+        nothing = await client.call_tool("decompose_goal", {"goal": "Add", "tasks": run["tasks"]})
+        await client.call_tool("execute_dag", {"dag": run, "wait_seconds": 5})
+        some = await client.call_tool("decompose_goal", {"goal": "Add", "tasks": tasks})
+
+    assert nothing.structured_content is not None
+    assert nothing.structured_content["notes"][-1] == "Durations: 1 assumed, for nothing is known."
+    assert some.structured_content is not None
+    assert some.structured_content["notes"][-1] == (
+        "Durations: 1 from the plan, 1 from earlier tasks of the same tool, 1 the mean of the others."
+    )
+    assert "- planned ~30 s (plan)" in text_of(some)
+
+
+async def test_a_brief_has_only_the_tools_that_fit_the_goal(connect: Connect) -> None:
+    """With what a task may say beside what the example shows."""
+    async with connect() as client:
+        result = await client.call_tool("decompose_goal", {"goal": "Add up the numbers of the year"})
+
+    answer = result.structured_content
+    assert answer is not None
+    assert answer["state"] == "needs_tasks"
+    assert answer["systems"] == ["python: tools add (Add two numbers.) (and 3 others)"]
+    assert "approval" in text_of(result)
+    assert "foreach" in text_of(result)
+    assert len(text_of(result)) <= SHORT

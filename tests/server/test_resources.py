@@ -49,6 +49,7 @@ async def test_the_list_is_listed_and_the_rest_are_templates(connect: Connect) -
     assert [template.uri_template for template in templates.resource_templates] == [
         "orchestration://{orchestration_id}",
         "orchestration://{orchestration_id}/graph",
+        "orchestration://{orchestration_id}/plan",
         "orchestration://{orchestration_id}/tasks/{task_id}/output",
     ]
 
