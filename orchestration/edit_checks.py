@@ -1,6 +1,6 @@
 """Whether a change may be made, and at which operation's door it is laid when it may not.
 
-May import: orchestration.{dag, edit_graph, edit_operations, errors, models},
+May import: orchestration.{dag, edit_graph, edit_operations, errors, expressions, models},
 orchestration.engine.{edit_rules, inputs, state, task_state}, stdlib.
 
 Three questions are asked of a whole change: what does a run allow of it (the engine's own rules, which are asked again
@@ -22,7 +22,8 @@ from orchestration.engine.inputs import GraphChange
 from orchestration.engine.state import State
 from orchestration.engine.task_state import TaskState
 from orchestration.errors import Problem
-from orchestration.models import SETTLED, TaskEdge, TaskId, TaskStatus
+from orchestration.expressions import compile_condition
+from orchestration.models import SETTLED, TaskEdge, TaskId, TaskNode, TaskStatus
 
 CALLER = "caller"
 """Who a model is in the log of revisions."""
@@ -108,24 +109,13 @@ class ChangeCheck:
             if node.approval == "person" and node.status not in SETTLED
         }
         for node in change.changed:
-            old = before.nodes[node.task_id]
-            by = self._trace.tasks.get(node.task_id)
-            if node.task_id in guarded and node.approval != "person":
-                yield self._forbidden(by, f"the approval of task {node.task_id!r} is a person's", ".approval")
-            if not old.idempotent and node.idempotent:
-                told = f"task {node.task_id!r} must not be repeated"
-                yield self._forbidden(by, told, ".idempotent")
-        added = {node.task_id: node for node in change.added}
+            yield from self._weakened(before.nodes[node.task_id], node, is_guarded=node.task_id in guarded)
         for task_id in change.removed:
             by = self._trace.gone.get(task_id)
-            is_replaced = by is not None and by.op == "replace"
-            stand_ins = [
-                added[name] for name, each in self._trace.tasks.items() if each is by and name in added
-            ]
-            if task_id in guarded and not (
-                is_replaced and all(node.approval == "person" for node in stand_ins)
-            ):
+            if task_id in guarded:
                 yield self._forbidden(by, f"task {task_id!r} needs a person's approval")
+            elif by is not None and by.op == "replace" and not before.nodes[task_id].idempotent:
+                yield self._forbidden(by, f"task {task_id!r} must not be repeated, nor done in another way")
         said: set[Pair] = set()
         linked = {(edge.source_task_id, edge.target_task_id): edge for edge in change.linked}
         old_edges = {(edge.source_task_id, edge.target_task_id): edge for edge in before.edges}
@@ -133,11 +123,26 @@ class ChangeCheck:
             if pair[0] in guarded and _is_weaker(linked.get(pair), old_edges[pair]):
                 said.add(pair)
                 yield self._past(pair, self._trace.edges.get(pair))
-        if after is not None and (change.removed or change.unlinked):
-            for guard in sorted(guarded & after.nodes.keys()):
-                lost = _behind(before, guard) - _behind(after, guard)
-                for task_id in [each for each in after.nodes if each in lost and (guard, each) not in said]:
-                    yield self._past((guard, task_id), self._cutter())
+        if after is None:
+            return
+        for guard in sorted(guarded & after.nodes.keys()):
+            lost = _behind(before, guard) - _behind(after, guard)
+            for task_id in [each for each in after.nodes if each in lost and (guard, each) not in said]:
+                yield self._past((guard, task_id), self._cutter())
+
+    def _weakened(self, old: TaskNode, node: TaskNode, *, is_guarded: bool) -> Iterator[Problem]:
+        """Yield what a changed task asks less of than before."""
+        by = self._trace.tasks.get(node.task_id)
+        if is_guarded:
+            told = f"the approval of task {node.task_id!r} is a person's"
+            # Without items nobody would be asked; elsewhere in the hierarchy nothing might wait for it.
+            for field in ("approval", "foreach", "parent"):
+                if getattr(node, field) != getattr(old, field):
+                    yield self._forbidden(by, told, f".{field}")
+        if not old.idempotent:
+            for field in ("idempotent", "verify"):
+                if getattr(node, field) != getattr(old, field):
+                    yield self._forbidden(by, f"task {node.task_id!r} must not be repeated", f".{field}")
 
     def _past(self, pair: Pair, by: Operation | None) -> Problem:
         told = f"{pair[1]!r} waits for task {pair[0]!r}, which needs a person's approval"
@@ -249,7 +254,9 @@ def _behind(dag: TaskDAG, task_id: TaskId) -> set[TaskId]:
     """Return what does not run unless a task completes, however far behind it."""
     downstream: dict[TaskId, list[TaskId]] = {}
     for edge in dag.flattened_edges():
-        if edge.is_optional or (edge.condition is not None and "status" in edge.condition):
+        if edge.is_optional or (
+            edge.condition is not None and compile_condition(edge.condition).names_status
+        ):
             continue  # it may deliver, or not matter, when its upstream was skipped
         downstream.setdefault(edge.source_task_id, []).append(edge.target_task_id)
     found: set[TaskId] = set()

@@ -29,13 +29,18 @@ from orchestration.validation import normalized
 class Replacing(FieldEditing):
     """Puts tasks in the place of others."""
 
+    def _brought(self, operation: Operation) -> Drafted:
+        """Return the tasks an operation brings; that there are none is refused."""
+        drafted = self._drafts.by_operation.get(operation.index, Drafted())
+        if not drafted.nodes and not self._drafts.problems:
+            self._refuse(operation, "brings no task.", "Send the tasks that take its place.", "tasks")
+        return drafted
+
     def _replace(self, operation: Operation) -> None:
         task_id = self._find(operation)
-        drafted = self._drafts.by_operation.get(operation.index, Drafted())
-        if task_id is None or not drafted.nodes:
-            return
-        delivers = self._delivering(operation, drafted)
-        if delivers is None:
+        drafted = self._brought(operation)
+        delivers = self._delivering(operation, drafted) if drafted.nodes else None
+        if task_id is None or delivers is None:
             return
         if self._statuses is not None and self._statuses.get(task_id) is TaskStatus.REPLANNING:
             self._answer(operation, task_id, drafted, delivers)

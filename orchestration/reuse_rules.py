@@ -81,6 +81,8 @@ class Comparison:
 
     def _does_alike(self, before: TaskState, task: TaskState) -> bool:
         was = before.primary or before.node
+        if task.node.approval is not None:
+            return False  # somebody is to agree to this run of it
         if before.home is not None and before.primary is None:
             return False  # it went on elsewhere, and under which declaration there is not on record
         system = before.system if before.home is None else before.home[0]

@@ -13,6 +13,8 @@ QUESTIONS = "unit/test_engine_questions.py"
 COMPOSITES = "unit/test_engine_composites.py"
 APPROVALS = "unit/test_engine_approvals.py"
 EDITS = "unit/test_engine_edits.py"
+REFUSED = "unit/test_engine_edits_refused.py"
+RETRIED = "unit/test_engine_composites_retried.py"
 PLANNING = "unit/test_engine_planning.py"
 IN_FULL = "execution/test_composites.py"
 
@@ -51,7 +53,6 @@ PLAN_PROMISES: tuple[Promise, ...] = (
         COMPOSITES,
         "each_item_gets_a_child",
         "children_retry_reroute_and_fall_back_as_their_task_says",
-        "a_child_is_replaced_in_its_place",
     ),
     promise(
         "Composites",
@@ -75,6 +76,11 @@ PLAN_PROMISES: tuple[Promise, ...] = (
         "it_fails_when_a_child_fails_after_the_others_have_settled",
         "a_failure_that_is_handled_inside_a_parent_does_not_fail_it",
         "a_failed_part_is_tolerated_where_its_parent_is",
+    ),
+    promise(
+        "Composites",
+        "A part is retried with its composite, and a composite with the parts that failed.",
+        RETRIED,
         "a_retry_of_one_child_reopens_its_list",
     ),
     promise(
@@ -127,7 +133,7 @@ PLAN_PROMISES: tuple[Promise, ...] = (
     promise(
         "Editing a graph that runs",
         "What has ended is frozen. Running tasks must end or be cancelled first.",
-        EDITS,
+        REFUSED,
         "what_has_ended_is_frozen",
         "what_runs_must_be_stopped_first",
         "a_task_with_an_attempt_keeps_its_edges",
@@ -137,7 +143,6 @@ PLAN_PROMISES: tuple[Promise, ...] = (
         "A changed task begins a new generation; what was agreed to, asked or looked up about it is void.",
         EDITS,
         "a_changed_task_is_what_it_is_from_then_on",
-        "a_cached_output_looked_for_before_a_change_of_inputs_is_not_used",
         "a_priority_changes_nothing_but_the_order",
     ),
     promise(

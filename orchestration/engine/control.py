@@ -8,6 +8,8 @@ orchestration is taken over.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orchestration.engine.answers import Answers
 from orchestration.engine.core import GOES_ON, Question, driven_already, needs_more, task_of
 from orchestration.engine.edges import verdicts
@@ -26,6 +28,7 @@ from orchestration.engine.events import (
     TasksCancelled,
     TaskSkipped,
 )
+from orchestration.engine.graph import strict_order
 from orchestration.engine.inputs import Approve, Decide, EditPlan, GraphChange, PlanEnded, Retry, ReuseResults
 from orchestration.engine.outcomes import MAY_HAVE_HAPPENED
 from orchestration.engine.policy import cut_off_error, undecided_words
@@ -121,7 +124,7 @@ class Control(Answers):
         if task.status is not TaskStatus.AWAITING_APPROVAL or task.asked_digest is None:
             action = "approved" if item.is_approved else "rejected"
             raise NotPossibleError(subject, task.status, action, _waiting_words(state))
-        if item.by == "caller" and task.node.approval != "caller":
+        if item.by != "person" and task.node.approval != "caller":
             word = "approve" if item.is_approved else "reject"
             command = f"advanced-orchestration {word} {state.orchestration_id} {item.task_id}"
             raise NotPermittedError(f"{word} task {item.task_id!r}", "a person", command)
@@ -173,9 +176,9 @@ class Control(Answers):
             ),
         )
         reason = f"{item.by} wants it so" + (f": {item.reason}" if item.reason else "")
-        for task_id in change.skipped:
+        for task_id in _last_first(state, change.skipped):
             if state.tasks[task_id].is_settled:
-                continue  # what it depends on was skipped, too
+                continue  # what it depends on is skipped by this very change, or it is a part of such a task
             decided = verdicts(state.tasks[task_id], TaskStatus.SKIPPED, None, state.context)
             self._record(state, TaskSkipped(task_id=task_id, because="", reason=reason, verdicts=decided))
         stale = [
@@ -288,6 +291,14 @@ def _touched_by(state: State, change: GraphChange) -> list[TaskId]:
     changed = [node.task_id for node in change.changed]
     found = [*changed, *change.removed, *change.skipped, *targets, *after]
     return [task_id for task_id in found if task_id in state.tasks]
+
+
+def _last_first(state: State, task_ids: Sequence[TaskId]) -> list[TaskId]:
+    """Return tasks so that each comes before its upstreams: what is to be skipped must not begin by another's skip."""
+    if len(task_ids) < 2:
+        return list(task_ids)
+    wanted = set(task_ids)
+    return [task_id for task_id in reversed(strict_order(state)) if task_id in wanted]
 
 
 def _waiting_words(state: State) -> str:

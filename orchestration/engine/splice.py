@@ -34,6 +34,8 @@ def plan_revision(state: State, task: TaskState, found: AlternativeFound) -> Pla
         return f"the alternative is no DAG: {exc}"
     if fingerprint(dag.nodes.values()) in task.all_tried:
         return "the alternative is what was tried already"
+    if task.node.approval is not None and any(node.foreach is not None for node in dag.nodes.values()):
+        return "somebody has to agree to the task, and of an empty list nobody would be asked: it can't have `foreach`"
     has_downstream = {edge.source_task_id for edge in dag.edges}
     leaves = [
         task_id

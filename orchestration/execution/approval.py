@@ -15,7 +15,10 @@ from orchestration.models import Json
 from orchestration.ports import AttemptRequest, System
 from orchestration.systems.fingerprints import fingerprint_of
 
-_SHOWN_CHARS = 4000
+_SHOWN_CHARS = 20_000
+"""What is longer is cut, and says so; who agrees to that agrees to what the hash stands for."""
+
+_DESCRIPTION_CHARS = 500
 
 
 def digest_of(system: System, request: AttemptRequest) -> str:
@@ -41,11 +44,11 @@ def shown_for_approval(system: System, request: AttemptRequest) -> str:
     parts: dict[str, Json] = {"system": system.name}
     if request.tool is not None:
         parts["tool"] = request.tool
-    if request.task.description:
-        parts["description"] = request.task.description
     parts["arguments"] = request.arguments
     if request.inputs:
         parts["inputs"] = dict(request.inputs)
+    if request.task.description:  # last and short: nothing may push what would be done out of sight
+        parts["description"] = request.task.description[:_DESCRIPTION_CHARS]
     text = json.dumps(parts, ensure_ascii=False)
     more = len(text) - _SHOWN_CHARS
     return text if more <= 0 else f"{text[:_SHOWN_CHARS]}… ({more:,} more characters)"

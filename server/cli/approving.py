@@ -121,9 +121,14 @@ def _show(waiting: dict[str, Any], output: Output) -> None:
             "Digest": (waiting["digest"] or "")[:12] or None,
         }
     )
-    output.line("It would run exactly this:")
+    is_cut = waiting["shown"].endswith(" more characters)")
+    output.line(
+        "It would run this and more than can be shown; the digest stands for the whole:"
+        if is_cut
+        else "It would run exactly this:"
+    )
     for line in waiting["shown"].splitlines():
-        output.line(f"  | {clip(line, 5_000)}")
+        output.line(f"  | {line}")
 
 
 def _is_interactive() -> bool:

@@ -26,7 +26,8 @@ from server.tools.standing import DIGEST_SHOWN, command
 ASKED_AT_ONCE = 5
 """Tasks one question to a person is about: more would be agreed to unread."""
 SHOWN = 5_000
-"""Characters of what one task would run, in the question: all that is ever shown of it."""
+"""Most characters of what one task would run that a question shows; of more, nobody is asked here: a person types the
+command, which shows it whole."""
 
 
 _DONE = {"approve": "approved", "reject": "rejected"}
@@ -66,9 +67,8 @@ def question(orchestration_id: str, waiting: list[Waiting]) -> str:
     """Return the question to a person; the same for the same tasks that would do the same."""
     lines = [f"{orchestration_id}: may this run, exactly as shown?"]
     for each in waiting:
-        shown = each.shown if len(each.shown) <= SHOWN else each.shown[:SHOWN] + "…"
         lines.append(f"Task {each.task_id} (digest {(each.digest or '')[:DIGEST_SHOWN]}):")
-        lines += [f"| {printable(line)}" for line in shown.splitlines()]
+        lines += [f"| {printable(line)}" for line in each.shown.splitlines()]
     return "\n".join(lines)
 
 
@@ -84,7 +84,8 @@ def for_a_person(
 ) -> Elicit[PersonsAnswer] | None:
     """Return the question about those tasks that only a person may agree to; None when there is nobody to ask."""
     persons = [each for each in waiting if each.who == "person"]
-    if not persons or len(persons) > ASKED_AT_ONCE or not can_be_asked(ctx):
+    is_too_much = len(persons) > ASKED_AT_ONCE or any(len(each.shown) > SHOWN for each in persons)
+    if not persons or is_too_much or not can_be_asked(ctx):
         return None
     return Elicit(question(orchestration_id, persons), PersonsAnswer)
 

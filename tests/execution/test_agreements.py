@@ -94,7 +94,7 @@ async def test_what_is_long_is_cut_where_it_is_shown_and_agreed_to_whole(tmp_pat
     """The digest is over everything."""
 
     async def long(end: str) -> dict[str, Any]:
-        return {"version": "x" * 10_000 + end, "files": []}
+        return {"version": "x" * 30_000 + end, "files": []}
 
     digests = []
     for end in "ab":

@@ -49,6 +49,7 @@ from orchestration.engine.outcomes import APPROVAL_VOID
 from orchestration.engine.state import State
 from orchestration.engine.task_state import TaskState
 from orchestration.errors import (
+    InvalidTransitionError,
     LeaseHeldError,
     StaleFencingTokenError,
     StateError,
@@ -284,6 +285,8 @@ class Process:
         before = fields_of(self.state) if letter.control is not None else None
         try:
             decision = self.engine.handle(item, self.wall_us)
+        except InvalidTransitionError:
+            raise  # not a refusal: a decision that can't be carried out
         except StateError:
             may_be = isinstance(item, Interrupt | PlanGrown | PlanEnded)
             assert letter.control is not None or may_be, "only requests and parts of plans are refused"

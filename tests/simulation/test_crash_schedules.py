@@ -20,14 +20,14 @@ def test_whatever_dies_or_stands_still_nothing_is_lost_or_repeated(
     record_property: Callable[[str, object], None],
 ) -> None:
     """ "Done is done. A completed task never runs again, whatever process dies"."""
-    tally = run_many(0, 1_200)
+    tally = run_many(0, 800)
 
     record_property("schedules_per_minute", round(tally.per_minute))
     assert set(tally.crashes) == set(Point) - {Point.WAITING}, "no point was passed over"
-    assert tally.crashes.total() > 1_200
-    assert tally.fenced > 20
+    assert tally.crashes.total() > 800
+    assert tally.fenced > 10
     assert tally.stale_starts > 0
-    assert tally.happened["decided by a person"] > 100
+    assert tally.happened["decided by a person"] > 60
     assert tally.happened["task_decided"] > tally.happened["decided by a person"], "`verify` decided, too"
     for rare in (
         "approval_voided",
@@ -36,9 +36,10 @@ def test_whatever_dies_or_stands_still_nothing_is_lost_or_repeated(
         "caller_asked",
         "replaced by a person",
     ):
-        assert tally.happened[rare] > 5, rare
+        assert tally.happened[rare] > 2, rare
 
 
+@pytest.mark.slow
 def test_a_process_may_die_while_a_plan_is_made_spliced_or_edited() -> None:
     """Before the revision is stored, after it, and before what depends on it starts: the promises hold."""
     tally = run_many(50_000, 1_200)

@@ -68,7 +68,7 @@ from orchestration.engine.inputs import (
     TakeOver,
 )
 from orchestration.engine.state import State
-from orchestration.errors import StateError
+from orchestration.errors import InvalidTransitionError, StateError
 from orchestration.models import (
     SETTLED,
     OrchestrationStatus,
@@ -116,6 +116,8 @@ class EnginePlayer(RuleBasedStateMachine):
         before = fields_of(self.all[name].state) if is_request and name is not None else None
         try:
             decision = self.engine.handle(item, self.now_us)
+        except InvalidTransitionError:
+            raise  # not a refusal: a decision that can't be carried out
         except StateError:
             assert is_request, "only a request is refused"
             assert name is None or fields_of(self.all[name].state) == before, (

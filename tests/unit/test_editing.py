@@ -198,12 +198,65 @@ def test_a_task_is_replaced_by_others_and_references_follow() -> None:
 
 
 def test_what_stands_for_a_guarded_task_is_guarded() -> None:
-    """Neither an approval nor `idempotent: false` is got rid of by a replacement, whoever makes it."""
+    """Neither an approval nor `idempotent: false` is got rid of by a person's replacement; a model may make none."""
     dag = graph([TaskNode("pay", approval="person", idempotent=False)])
 
-    found = made({"op": "replace", "task_id": "pay", "tasks": [{"task_id": "wire"}]}, dag=dag, by="caller")
+    found = made({"op": "replace", "task_id": "pay", "tasks": [{"task_id": "wire"}]}, dag=dag)
 
     assert found.dag.nodes["wire"] == TaskNode("wire", approval="person", idempotent=False)
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [{"op": "set", "task_id": "guard", "foreach": []}],
+        [
+            {"op": "replace", "task_id": "guard", "tasks": [{"task_id": "other"}]},
+            {"op": "remove", "task_id": "other", "reconnect": True},
+        ],
+        [
+            {"op": "replace", "task_id": "guard", "tasks": [{"task_id": "other"}]},
+            {"op": "set", "task_id": "other", "approval": None},
+        ],
+        [{"op": "link", "from": "guard", "to": "checked", "is_optional": True}],
+        [{"op": "unlink", "from": "checked", "to": "behind"}],
+        [{"op": "set", "task_id": "part", "parent": None}],
+        [
+            {"op": "add", "task": {"task_id": "handler", "parent": "whole"}},
+            {"op": "link", "from": "part", "to": "handler", "is_optional": True},
+        ],
+        [{"op": "set", "task_id": "once", "verify": {"tool": "say_not_done"}}],
+        [
+            {"op": "replace", "task_id": "once", "tasks": [{"task_id": "twice"}]},
+            {"op": "set", "task_id": "twice", "idempotent": True},
+        ],
+    ],
+)
+def test_no_way_round_what_a_person_protects_is_open_to_a_model(operations: list[dict[str, Any]]) -> None:
+    """By whatever detour, in one edit or with a condition that reads like a status."""
+    dag = graph(
+        [
+            TaskNode("guard", approval="person"),
+            TaskNode("checked"),
+            TaskNode("behind"),
+            TaskNode("whole"),
+            TaskNode("part", parent="whole", approval="person"),
+            TaskNode("after"),
+            TaskNode("once", idempotent=False),
+        ],
+        TaskEdge("guard", "checked"),
+        TaskEdge("checked", "behind", condition='output.status == "ok"'),
+        TaskEdge("whole", "after"),
+    )
+
+    assert any("only a person may change that" in told for told in refused(*operations, dag=dag, by="caller"))
+
+
+def test_a_replacement_by_nothing_is_refused() -> None:
+    """It would be a removal, and is said so."""
+    assert refused({"op": "replace", "task_id": "load", "tasks": []}) == [
+        "operations[0].tasks: brings no task. Fix: Send the tasks that take its place."
+    ]
 
 
 def test_a_replacement_with_several_ends_names_the_one_that_delivers() -> None:

@@ -138,6 +138,8 @@ def test_the_caller_may_not_agree_in_a_persons_name() -> None:
     )
     with pytest.raises(NotPermittedError, match="advanced-orchestration reject o a"):
         bench.reject("a", by="caller")
+    with pytest.raises(NotPermittedError):
+        bench.approve("a", by="Caller")
     assert bench.statuses() == {"a": "awaiting_approval"}
 
 
@@ -474,3 +476,16 @@ def test_what_stands_for_an_approved_task_takes_nothing_from_the_cache() -> None
 
     assert bench.of(LookUpResult) == []
     assert bench.task("b~1").node.cache is None
+
+
+def test_what_stands_for_an_approved_task_goes_through_no_list() -> None:
+    """Of an empty list nobody would be asked."""
+    bench = Bench(graph([TaskNode("a", approval="person")]), mode=OrchestrationMode.ADAPTIVE, can_replan=True)
+    bench.start()
+    bench.described("a")
+    bench.approve("a")
+    bench.fail("a")
+
+    bench.offer("a", graph([TaskNode("b", tool="else", foreach=[])]))
+
+    assert bench.statuses() == {"a": "failed"}
