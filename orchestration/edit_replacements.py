@@ -49,7 +49,8 @@ class Replacing(FieldEditing):
         incoming, outgoing = self._incoming(task_id), self._outgoing(task_id)
         self._take_out(operation, task_id)
         for node in drafted.nodes:
-            self._add_one(operation, _standing_for(node, old), instead_of=task_id)
+            is_parent = any(other.parent == node.task_id for other in drafted.nodes)
+            self._add_one(operation, _standing_for(node, old, is_parent=is_parent), instead_of=task_id)
         names = {node.task_id for node in drafted.nodes}
         for edge in drafted.edges:
             if edge.source_task_id == task_id and task_id not in names:
@@ -182,12 +183,14 @@ def _roots(drafted: Drafted) -> Iterator[TaskId]:
     yield from (node.task_id for node in drafted.nodes if node.parent is None and node.task_id not in fed)
 
 
-def _standing_for(node: TaskNode, old: TaskNode) -> TaskNode:
+def _standing_for(node: TaskNode, old: TaskNode, *, is_parent: bool) -> TaskNode:
     """Return a task that takes part in standing for another one.
 
     As for an alternative that is spliced in: what stands for a task that must not be repeated must not be either, and
-    whoever had to agree to that task has to agree to this one.
+    whoever had to agree to that task has to agree to this one. A parent does nothing itself: its parts are guarded.
     """
+    if is_parent:
+        return replace(node, parent=old.parent if node.parent is None else node.parent)
     idempotent = node.idempotent and old.idempotent
     approval = "person" if "person" in {node.approval, old.approval} else node.approval or old.approval
     return replace(
