@@ -317,8 +317,8 @@ PROMISES: tuple[Promise, ...] = (
     promise(
         "What need not happen again",
         "a task without an approval is completed by the earlier output when it does the same on the same system "
-        "under the same declaration, sees the same context, is fed by the same edges, which deliver as they did, and all "
-        "its upstream tasks are reused. Conditions are decided anew.",
+        "under the same declaration, sees the same context, is fed by the same edges, which deliver as they did, and "
+        "all its upstream tasks are reused. Conditions are decided anew.",
         AGAIN,
         "an_edited_dag_runs_only_what_changed_and_what_depends_on_it",
         "another_context_reuses_nothing_and_says_so",
