@@ -357,3 +357,39 @@ async def test_pausing_and_cancelling_while_somebody_is_asked(tmp_path: Path) ->
     assert (paused["publish"], called) == ("ready", 0)
     assert calls["publish"] == 1
     assert cancelled["state"] == "cancelled"
+
+
+async def test_words_push_nothing_out_of_sight(tmp_path: Path) -> None:
+    """What would be done comes first, whatever the description says and however long."""
+    dag = TaskDAG("wordy")
+    dag.add_task(
+        TaskNode(
+            "publish", "harmless " * 10_000, tool="quick", approval="person", arguments={"note": "everything"}
+        )
+    )
+
+    async def quick(note: str) -> str:
+        return note
+
+    async with opened(tmp_path, {"python": FunctionSystem({"quick": quick})}) as orchestrator:
+        name = await orchestrator.submit(dag)
+        await until_task(orchestrator, name, "publish", TaskStatus.AWAITING_APPROVAL)
+        (found,) = await orchestrator.load_approvals(name)
+
+    assert "everything" in found["shown"]
+    assert len(found["shown"]) < 1_000
+
+
+async def test_an_earlier_result_agrees_to_nothing(tmp_path: Path) -> None:
+    """What ran without being asked about does not stand for what somebody is to agree to."""
+    before, after = TaskDAG("job"), TaskDAG("job")
+    before.add_task(TaskNode("publish", tool="quick"))
+    after.add_task(TaskNode("publish", tool="quick", approval="person"))
+
+    async def quick() -> str:
+        return "done"
+
+    async with opened(tmp_path, {"python": FunctionSystem({"quick": quick})}) as orchestrator:
+        first = await orchestrator.execute_dag(before)
+        name = await orchestrator.submit(after, reuse=first["orchestration_id"])
+        await until_task(orchestrator, name, "publish", TaskStatus.AWAITING_APPROVAL)
