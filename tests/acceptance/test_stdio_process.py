@@ -44,7 +44,7 @@ async def test_a_run_over_stdio_completes_and_prints_disturb_nothing(
                 "execute_dag", {"dag": place.interrupted_dag(), "wait_seconds": 20}
             )
 
-    assert len(tools.tools) == 6
+    assert len(tools.tools) == 7
     assert text_of(result).startswith("interrupted-1 is completed: 3 of 3 tasks completed.")
     assert place.lines() == ["first", "second", "third"]
     assert caplog.messages == []
