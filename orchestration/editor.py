@@ -17,11 +17,8 @@ from dataclasses import dataclass
 from orchestration.control import OrchestrationController
 from orchestration.dag import TaskDAG
 from orchestration.dag_file import dag_from_json, dag_to_json
-from orchestration.edit_consequences import Consequences, consequences, what_is_left
-from orchestration.edit_report import EditReport, report_of
-from orchestration.edit_routing import placed, with_routes, work_of
-from orchestration.edit_targets import Journal, find_target, load_log
-from orchestration.editing import (
+from orchestration.edits.consequences import Consequences, consequences, what_is_left
+from orchestration.edits.editing import (
     Edited,
     EditRefusedError,
     Subject,
@@ -30,6 +27,9 @@ from orchestration.editing import (
     subject_of,
     undo_to,
 )
+from orchestration.edits.report import EditReport, report_of
+from orchestration.edits.routing import placed, with_routes, work_of
+from orchestration.edits.targets import Journal, find_target, load_log
 from orchestration.engine.graph import present_graph
 from orchestration.engine.inputs import AlternativeFound, EditPlan
 from orchestration.engine.state import State

@@ -1,13 +1,13 @@
 """What the log of revisions is told about the events that made them.
 
-May import: orchestration.{edit_changes, ports}, orchestration.engine.events, stdlib.
+May import: orchestration.ports, orchestration.edits.changes, orchestration.engine.events, stdlib.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestration.edit_changes import told_of_event
+from orchestration.edits.changes import told_of_event
 from orchestration.engine.events import PlanEdited, PlanRevised, Recorded
 from orchestration.ports import Revision
 

@@ -14,8 +14,8 @@ from server.cli.parser import BAD_INPUT, INTERRUPTED, SUCCESS, Commands, json_va
 from server.cli.session import ask, drive, hint, load
 
 if TYPE_CHECKING:
-    from orchestration.edit_report import EditReport
-    from orchestration.edit_targets import Looked
+    from orchestration.edits.report import EditReport
+    from orchestration.edits.targets import Looked
     from orchestration.orchestrator import AdvancedTaskOrchestrator
     from orchestration.ports import Revision
 
@@ -98,7 +98,7 @@ def edit(args: argparse.Namespace, output: Output) -> int:
     settings = load(args, output, has_progress=not output.is_json)
 
     async def work(orchestrator: AdvancedTaskOrchestrator) -> EditReport:
-        from orchestration.edit_targets import find_target
+        from orchestration.edits.targets import find_target
 
         present = (await find_target(orchestrator.storage, args.id)).revision
         return await orchestrator.edit(
@@ -157,7 +157,7 @@ def _tell(args: argparse.Namespace, report: EditReport, output: Output) -> None:
 
 def _show(args: argparse.Namespace, output: Output) -> int:
     """Show a graph with its revision and log."""
-    from orchestration.edit_targets import look_at
+    from orchestration.edits.targets import look_at
 
     looked = ask(load(args, output), lambda reader: look_at(reader.storage, args.id))
     if output.is_json:
@@ -215,7 +215,7 @@ def _show_log(log: list[Revision], output: Output) -> None:
 
 def _document(looked: Looked) -> dict[str, Any]:
     from orchestration.dag_file import dag_to_document
-    from orchestration.edit_report import revision_document
+    from orchestration.edits.report import revision_document
 
     return {
         "target": looked.target.name,

@@ -14,9 +14,9 @@ import anyio
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from orchestration.edit_report import EditReport
-from orchestration.edit_targets import Looked, look_at
-from orchestration.editing import EditRefusedError
+from orchestration.edits.editing import EditRefusedError
+from orchestration.edits.report import EditReport
+from orchestration.edits.targets import Looked, look_at
 from orchestration.errors import ControlPendingError, Problem, UnroutableTaskError
 from orchestration.models import Json
 from orchestration.orchestrator import AdvancedTaskOrchestrator

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from orchestration import TaskDAG, TaskEdge, TaskNode, create_advanced_task_orchestrator
-from orchestration.edit_targets import look_at
+from orchestration.edits.targets import look_at
 from orchestration.errors import ControlPendingError
 from orchestration.options import OrchestratorOptions
 from orchestration.orchestrator import AdvancedTaskOrchestrator

@@ -20,7 +20,7 @@ from orchestration import (
     TaskNode,
     create_advanced_task_orchestrator,
 )
-from orchestration.editing import EditRefusedError
+from orchestration.edits.editing import EditRefusedError
 from orchestration.engine.events import PlanEdited
 from orchestration.errors import (
     ControlPendingError,

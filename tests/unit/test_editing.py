@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from orchestration.dag import TaskDAG
-from orchestration.edit_changes import told_of
-from orchestration.edit_operations import EXAMPLES
-from orchestration.editing import Edited, Subject, edit_graph, undo_to
+from orchestration.edits.changes import told_of
+from orchestration.edits.editing import Edited, Subject, edit_graph, undo_to
+from orchestration.edits.operations import EXAMPLES
 from orchestration.models import Fallback, TaskEdge, TaskNode, TaskPriority
 from orchestration.options import Limits
 from tests.engine_kit import graph

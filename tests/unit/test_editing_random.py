@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.dag import TaskDAG
-from orchestration.editing import Subject, edit_graph, subject_of, undo_to
+from orchestration.edits.editing import Subject, edit_graph, subject_of, undo_to
 from orchestration.engine.graph import present_graph
 from orchestration.engine.inputs import EditPlan
 from orchestration.engine.state import replay

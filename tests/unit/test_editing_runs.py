@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from orchestration.dag import TaskDAG
-from orchestration.edit_consequences import Consequences, consequences, what_is_left
-from orchestration.editing import Edited, edit_graph, subject_of, undo_to
+from orchestration.edits.consequences import Consequences, consequences, what_is_left
+from orchestration.edits.editing import Edited, edit_graph, subject_of, undo_to
 from orchestration.engine.events import OrchestrationSubmitted
 from orchestration.engine.graph import present_graph
 from orchestration.engine.inputs import (

@@ -1,6 +1,6 @@
 """The tasks that operations bring, read the way a caller's own plan is: nodes and edges that fit into the graph.
 
-May import: orchestration.{edit_operations, errors, models, options, problems, task_fields},
+May import: orchestration.{errors, models, options, problems, task_fields}, orchestration.edits.operations,
 orchestration.planning.{caller_plan, draft_findings, draft_task, draft_values}, pydantic, stdlib.
 
 All drafts of one edit are read together, beside the tasks that are there: what they depend on may be any of these, by
@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestration.edit_operations import Operation
+from orchestration.edits.operations import Operation
 from orchestration.errors import Problem
 from orchestration.models import NOT_YET_AVAILABLE, TaskEdge, TaskId, TaskNode
 from orchestration.options import Limits

@@ -1,7 +1,7 @@
 """What an edit comes to: the graph afterwards and the change that leads there; or every refusal at once.
 
-May import: orchestration.{dag, edit_bench, edit_changes, edit_checks, edit_graph, edit_operations, errors, models,
-options, validation}, orchestration.engine.{events, graph, inputs, state}, stdlib.
+May import: orchestration.{dag, errors, models, options, validation}, orchestration.edits.{bench, changes, checks,
+graph, operations}, orchestration.engine.{events, graph, inputs, state}, stdlib.
 
 Pure: the same subject and operations give the same answer, and nothing is changed by asking. A plan's edit and a
 running orchestration's are made by the same steps; of a run it is asked besides what it still allows.
@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestration.dag import TaskDAG
-from orchestration.edit_bench import Workbench
-from orchestration.edit_changes import difference, is_empty, told_of
-from orchestration.edit_checks import CALLER, ChangeCheck
-from orchestration.edit_graph import Alternative, Away, Trace
-from orchestration.edit_operations import Operation, read_operations
+from orchestration.edits.bench import Workbench
+from orchestration.edits.changes import difference, is_empty, told_of
+from orchestration.edits.checks import CALLER, ChangeCheck
+from orchestration.edits.graph import Alternative, Away, Trace
+from orchestration.edits.operations import Operation, read_operations
 from orchestration.engine.events import PlanEdited, PlanRevised, Recorded
 from orchestration.engine.graph import present_graph
 from orchestration.engine.inputs import GraphChange, Routes

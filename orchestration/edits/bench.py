@@ -1,6 +1,6 @@
 """What operations do to a graph, in order, each on what the ones before left; all are tried, to find all mistakes.
 
-May import: orchestration.{edit_drafts, edit_graph, edit_operations, edit_replacements, models, problems},
+May import: orchestration.{models, problems}, orchestration.edits.{drafts, graph, operations, replacements},
 orchestration.planning.draft_values, pydantic, stdlib.
 """
 
@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from orchestration.edit_drafts import Drafted, read_drafts
-from orchestration.edit_operations import Operation
-from orchestration.edit_replacements import Replacing
+from orchestration.edits.drafts import Drafted, read_drafts
+from orchestration.edits.operations import Operation
+from orchestration.edits.replacements import Replacing
 from orchestration.models import TaskEdge, TaskId
 from orchestration.planning.draft_values import names_in
 from orchestration.problems import problems_in

@@ -1,6 +1,7 @@
 """What an edit did, or would do: as a record for programs and as a document for every face.
 
-May import: orchestration.{clock, edit_changes, edit_consequences, editing, errors, models, ports}, stdlib.
+May import: orchestration.{clock, errors, models, ports}, orchestration.edits.{changes, consequences, editing},
+stdlib.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestration.clock import to_iso
-from orchestration.edit_changes import changed_fields
-from orchestration.edit_consequences import Consequences
-from orchestration.editing import Edited, Subject
+from orchestration.edits.changes import changed_fields
+from orchestration.edits.consequences import Consequences
+from orchestration.edits.editing import Edited, Subject
 from orchestration.errors import Problem
 from orchestration.models import JsonObject, TaskId
 from orchestration.ports import Revision

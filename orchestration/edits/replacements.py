@@ -1,7 +1,7 @@
 """What `replace` does: other tasks in the place of one, whether it has not begun or failed and asks how to go on.
 
-May import: orchestration.{dag, edit_drafts, edit_fields, edit_graph, edit_operations, errors, hierarchy, models,
-problems, validation}, orchestration.engine.references, orchestration.planning.draft_values, stdlib.
+May import: orchestration.{dag, errors, hierarchy, models, problems, validation}, orchestration.edits.{drafts, fields,
+graph, operations}, orchestration.engine.references, orchestration.planning.draft_values, stdlib.
 
 The new tasks' roots get what led to the old one; what came after it comes after the one that delivers, and every
 reference follows.
@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from orchestration.dag import TaskDAG
-from orchestration.edit_drafts import Drafted
-from orchestration.edit_fields import FieldEditing
-from orchestration.edit_graph import Alternative
-from orchestration.edit_operations import Operation
+from orchestration.edits.drafts import Drafted
+from orchestration.edits.fields import FieldEditing
+from orchestration.edits.graph import Alternative
+from orchestration.edits.operations import Operation
 from orchestration.engine.references import renamed_references
 from orchestration.errors import InvalidDagError
 from orchestration.hierarchy import Hierarchy

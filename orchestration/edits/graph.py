@@ -1,9 +1,9 @@
 """A graph while operations change it: its tasks and edges, who is meant by a name, and which operation did what.
 
-May import: orchestration.{dag, edit_drafts, edit_operations, errors, models, options, problems, task_fields},
-orchestration.planning.draft_values, pydantic, stdlib.
+May import: orchestration.{dag, errors, models, options, problems, task_fields}, orchestration.edits.{drafts,
+operations}, orchestration.planning.draft_values, pydantic, stdlib.
 
-The graph need not be sound in between. Whether a run allows a change is asked afterwards (`edit_checks.py`).
+The graph need not be sound in between. Whether a run allows a change is asked afterwards (`checks.py`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestration.dag import TaskDAG
-from orchestration.edit_drafts import Drafts
-from orchestration.edit_operations import Operation
+from orchestration.edits.drafts import Drafts
+from orchestration.edits.operations import Operation
 from orchestration.errors import Problem
 from orchestration.models import TaskEdge, TaskId, TaskNode, TaskStatus
 from orchestration.options import Limits

@@ -4,7 +4,7 @@ May import: orchestration.{errors, models, planning.draft_values, problems}, std
 
 Read as language models send it: JSON inside strings, names in another spelling or case, `{"remove": "load"}` for
 `{"op": "remove", "task_id": "load"}`. What is no operation, or says something an operation does not know, is refused.
-What the operations do to a graph is in `edit_graph.py`.
+What the operations do to a graph is in `graph.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whether a change may be made, and at which operation's door it is laid when it may not.
 
-May import: orchestration.{dag, edit_graph, edit_operations, errors, expressions, models},
+May import: orchestration.{dag, errors, expressions, models}, orchestration.edits.{graph, operations},
 orchestration.engine.{edit_rules, inputs, state, task_state}, stdlib.
 
 Three questions are asked of a whole change: what does a run allow of it (the engine's own rules, which are asked again
@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from orchestration.dag import TaskDAG
-from orchestration.edit_graph import Pair, Trace
-from orchestration.edit_operations import Operation
+from orchestration.edits.graph import Pair, Trace
+from orchestration.edits.operations import Operation
 from orchestration.engine.edit_rules import edit_refusal
 from orchestration.engine.inputs import GraphChange
 from orchestration.engine.state import State

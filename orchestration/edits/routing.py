@@ -1,6 +1,6 @@
 """Which tasks of an edit need a place to run, and what becomes of the edit once they have one.
 
-May import: orchestration.{dag, editing, errors, models}, orchestration.engine.inputs, stdlib.
+May import: orchestration.{dag, errors, models}, orchestration.edits.editing, orchestration.engine.inputs, stdlib.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestration.dag import TaskDAG
-from orchestration.editing import Edited
+from orchestration.edits.editing import Edited
 from orchestration.engine.inputs import Routes
 from orchestration.errors import Problem
 from orchestration.models import TaskNode

@@ -1,6 +1,6 @@
 """What `set` and `priority` do: the fields of a task that is there.
 
-May import: orchestration.{edit_drafts, edit_graph, edit_operations, models, problems},
+May import: orchestration.{models, problems}, orchestration.edits.{drafts, graph, operations},
 orchestration.planning.draft_values, stdlib.
 """
 
@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from orchestration.edit_drafts import TASK_FIELDS, read_fields, unknown_field
-from orchestration.edit_graph import EditedGraph
-from orchestration.edit_operations import Operation
+from orchestration.edits.drafts import TASK_FIELDS, read_fields, unknown_field
+from orchestration.edits.graph import EditedGraph
+from orchestration.edits.operations import Operation
 from orchestration.models import TaskEdge, TaskId, TaskNode
 from orchestration.planning.draft_values import FIELD_NAMES, canonical_field, names_in
 from orchestration.problems import shown
