@@ -35,6 +35,7 @@ from orchestration.planning.plan import Plan
 from orchestration.planning.sequential_thinking import OpenThinking
 from orchestration.planning.thinking_pool import ThinkingPool
 from orchestration.ports import Listener, Replanner, Storage
+from orchestration.previewer import as_mode
 from orchestration.reuse import load_earlier
 from orchestration.streamed_plans import StreamedPlans
 from orchestration.submission import Submission, base_id, plain_context, prepare
@@ -139,7 +140,7 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
             tasks=tasks,
             thoughts=thoughts,
             context=plain_context(context or {}),
-            mode=_mode(mode),
+            mode=as_mode(mode),
             max_tasks=max_tasks,
             allow_sentences=allow_sentences,
         )
@@ -354,7 +355,7 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
             dag = plan.dag
         submission = Submission(
             dag=dag,
-            mode=_mode(mode) or (plan.mode if plan is not None else None) or self.options.default_mode,
+            mode=as_mode(mode) or (plan.mode if plan is not None else None) or self.options.default_mode,
             context={**(plan.context if plan is not None else {}), **(context or {})},
             goal=goal or (plan.goal if plan is not None else dag.goal),
             key=key,
@@ -381,18 +382,3 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
                 driven = session.coordinator.take_over(created.lease, prepared.state, on_event)
                 self._watch(session, created.record, driven, prepared.warnings, plan, planning_seconds)
         return identifier
-
-
-def _mode(value: OrchestrationMode | str | None) -> OrchestrationMode | None:
-    """Return a mode given by member, name or value.
-
-    Raises:
-        InvalidArgumentError: There is no such mode.
-    """
-    if value is None:
-        return None
-    try:
-        return OrchestrationMode(value)
-    except ValueError:
-        names = ", ".join(mode.name for mode in OrchestrationMode)
-        raise InvalidArgumentError("mode", value, f"one of {names}") from None

@@ -216,6 +216,8 @@ class _Growth:
         self.notes: list[str] = []
         self._read: CallerPlan | None = None
         self._waiting: list[Any] = []
+        self._heard: set[Any] = set()
+        """Ids in the present answer: one that comes twice is a mistake, one of an earlier answer is only said again."""
 
     @property
     def dag(self) -> TaskDAG:
@@ -238,10 +240,15 @@ class _Growth:
     def begin(self) -> None:
         """Forget what waits: the model sends it again."""
         self._waiting.clear()
+        self._heard.clear()
 
     async def hear(self, task: Any) -> None:
         """Take one task; hand it out, and what waited for it, as far as that is valid by now."""
-        if is_repeated(task, self.fixed):
+        task_id = task.get("task_id") if isinstance(task, Mapping) else None
+        is_second = isinstance(task_id, str) and task_id in self._heard
+        if isinstance(task_id, str):
+            self._heard.add(task_id)
+        if is_repeated(task, self.fixed) and not is_second:
             return
         self._waiting.append(task)
         is_more = True

@@ -32,9 +32,11 @@ _Text = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_wh
 
 
 def _compilable(pattern: str) -> str:
+    import regex
+
     try:
-        re.compile(pattern)
-    except re.error as exc:
+        regex.compile(pattern)
+    except regex.error as exc:
         raise ValueError(f"expected a regular expression; {exc}") from None
     return pattern
 

@@ -1,17 +1,17 @@
 """Plans by playbook: finds the one that fits the goal, binds its parameters and expands it.
 
 May import: orchestration.planning.{draft_values, playbook*, proposal, sentence_planner}, orchestration.{dag, errors,
-models}, stdlib.
+logs, models}, regex (late), stdlib.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestration.dag import TaskDAG
 from orchestration.errors import InvalidDagError
+from orchestration.logs import get_logger
 from orchestration.models import Json
 from orchestration.planning.draft_values import slug
 from orchestration.planning.playbook import PlaybookLibrary
@@ -21,8 +21,13 @@ from orchestration.planning.playbook_search import FIT_THRESHOLD, MAX_GOAL_CHARS
 from orchestration.planning.proposal import PlanRequest, Proposal, ThoughtTrail
 from orchestration.planning.sentence_planner import propose_sentences
 
+_log = get_logger()
+
 MAX_COMPARED = 3
 """Playbooks that are tried for one goal; who writes more of them for the same goals meant one."""
+
+_PATTERN_SECONDS = 0.5
+"""Longest look of one pattern at a goal: one that goes back and forth for ever would hold everything up."""
 
 _SHOWN_CHARS = 80
 _SHOWN_TASKS = 6
@@ -183,7 +188,17 @@ def _bind(name: str, parameter: Parameter, goal: str, context: Mapping[str, Json
 
 
 def _found(pattern: GoalPattern, goal: str) -> Json:
-    found = re.search(pattern.pattern, goal, re.IGNORECASE)
+    import regex
+
+    try:
+        found = regex.search(pattern.pattern, goal, regex.IGNORECASE, timeout=_PATTERN_SECONDS)
+    except TimeoutError:
+        _log.warning(
+            "A playbook's pattern was given up: it takes too long on this goal",
+            operation="PATTERN_GIVEN_UP",
+            pattern=pattern.pattern,
+        )
+        return None
     if found is None:
         return None
     if "value" in found.re.groupindex:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -100,6 +101,9 @@ class Reading:
 
     def _read(self, file: File) -> Source | None:
         told = str(file) if self.tells_paths else file.name
+        if isinstance(file, Path) and file.exists() and not file.is_file():  # a pipe would be waited for
+            self.report(told, "is no plain file.", "Save the playbook as one.")
+            return None
         try:
             content = file.read_bytes()
             text = content.decode("utf-8-sig")

@@ -234,6 +234,8 @@ def _operations(sent: object) -> list[Any]:
     from orchestration.errors import InvalidArgumentError
 
     try:
+        if sent.exists() and not sent.is_file():  # a pipe would be waited for
+            raise InvalidArgumentError("--file", str(sent), "a plain file", "save the operations in one.")
         if sent.stat().st_size > MAX_TEXT_BYTES:
             expected = f"a file of at most {MAX_TEXT_BYTES:,} bytes"
             raise InvalidArgumentError("--file", str(sent), expected, "make a new plan.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -175,6 +177,19 @@ def test_what_makes_no_sense_is_refused_with_exit_code_2(
 
     assert answer.code == 2
     assert told in answer.err
+
+
+def test_a_pipe_is_not_waited_for(cli: CommandLine, tmp_path: Path) -> None:
+    """Neither for operations nor for a playbook."""
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+
+    edited = cli.inside("edit", "nobody-1", "--file", str(pipe))
+    checked = cli.inside("playbooks", "--check", str(pipe))
+
+    assert (edited.code, checked.code) == (2, 2)
+    assert "expected a plain file" in edited.err
+    assert "is no plain file" in checked.err + checked.out
 
 
 def test_the_help_shows_every_operation(cli: CommandLine) -> None:

@@ -127,6 +127,17 @@ async def test_what_is_wrong_is_mended_while_what_was_handed_out_stays() -> None
     ]
 
 
+async def test_an_id_that_comes_twice_in_one_answer_is_mended() -> None:
+    """What was handed out stays; what the second one meant is asked for, not dropped."""
+    other = {"task_id": "mix", "description": "Grease the tin"}
+    grease = {"task_id": "grease", "description": "Grease the tin"}
+    async with model_server(plan([MIX, other, HEAT]), plan([MIX, grease, HEAT])) as server:
+        batches, _ = await streamed(server)
+
+    assert sorted(task for batch in ids(batches) for task in batch) == ["grease", "heat", "mix"]
+    assert len(server.asked) == 2
+
+
 async def test_what_is_fixed_is_neither_repeated_nor_changed() -> None:
     """Though the model sends all of it again, and otherwise."""
     again = plan([{**MIX, "description": "Mix twice"}, {**HEAT, "depends_on": ["bake"]}, BAKE])

@@ -717,3 +717,21 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ConfigurationError, match=r"nowhere: is no folder of playbooks \(No such file or directory\)"
     ):
         load_playbooks([tmp_path / "nowhere"])
+
+
+def test_a_pattern_that_goes_back_and_forth_for_ever_is_given_up(tmp_path: Path) -> None:
+    """The goal is the caller's: it must not be able to hold up whoever reads it."""
+    text = """\
+        name: own
+        title: Own
+        goals: [Count letters]
+        parameters: {letters: {default: none, from_goal: ["(a|a)+$"]}}
+        subtasks:
+          - {task_id: count, title: "{{letters}}"}
+        """
+    (tmp_path / "own.yaml").write_text(dedent(text))
+    playbook = load_playbooks([tmp_path]).playbooks["own"]
+
+    bound = bind(playbook, f"Count letters {'a' * 60}b", {})
+
+    assert (bound["letters"].value, bound["letters"].source) == ("none", "default")

@@ -358,11 +358,12 @@ class Promises:
                 assert self.store.outputs[edge.source].ref == source.output, "its output is not stored"
 
     def _all_went_on_without(self, task_id: TaskId) -> set[TaskId]:
+        """Return the tasks it had gone on without when they were retried, by what stands for them since."""
         found = set(self.tasks[task_id].went_on_without)
         while (parent := self.tasks[task_id].node.parent) is not None:
             task_id = parent
             found |= self.tasks[task_id].went_on_without
-        return found
+        return {self.store.folded.current(name) for name in found}
 
     def _complete(self, task: Task, output: OutputRef | None) -> None:
         task_id = task.node.task_id
