@@ -535,8 +535,8 @@ def test_each_mistake_is_named_with_file_and_line(tmp_path: Path) -> None:
         "own.yaml:1: name: is 'Own Thing'; string should match pattern '^[a-z][a-z0-9-]{0,59}$'.",
         "own.yaml:1: title: is missing.",
         (
-            "own.yaml:4: parameters.path.from_goal[0].pattern: is '('; expected a regular expression; missing ), "
-            "unterminated subpattern at position 0."
+            "own.yaml:4: parameters.path.from_goal[0].pattern: is '('; expected a regular expression; "
+            "missing ) at position 1."
         ),
         "own.yaml:6: subtasks[0].when: is 5; expected a valid string.",
         "own.yaml:2: titel: is an unknown key. Fix: Write 'title'.",
