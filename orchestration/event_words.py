@@ -21,7 +21,6 @@ from orchestration.engine.events import (
     EdgeVerdict,
     Event,
     FallbackStarted,
-    PlanCompleted,
     PlanEdited,
     PlanExtended,
     PlanRevised,
@@ -105,13 +104,13 @@ def words_about(event: Event, task_id: TaskId) -> str | None:  # noqa: C901  one
             return f"out of attempts: an alternative is asked for, because {_error(event.error)}"
         case ReplanRequested() if task_id in event.paused:
             return f"waits while an alternative is made for {event.task_id}"
-        case PlanRevised() | PlanEdited() | PlanExtended() | PlanCompleted():
+        case PlanRevised() | PlanEdited() | PlanExtended():
             return _revised(event, task_id)
         case _:
             return _verdict(getattr(event, "verdicts", ()), task_id, getattr(event, "task_id", ""))
 
 
-def _revised(event: PlanRevised | PlanEdited | PlanExtended | PlanCompleted, task_id: TaskId) -> str | None:
+def _revised(event: PlanRevised | PlanEdited | PlanExtended, task_id: TaskId) -> str | None:
     """Return what a change of the plan says of a task."""
     match event:
         case PlanRevised():
@@ -136,8 +135,6 @@ def _revised(event: PlanRevised | PlanEdited | PlanExtended | PlanCompleted, tas
             return f"{' and '.join(changes)} {by}" if changes else None
         case PlanExtended():
             return "came with more of the plan" if _is_in(event.tasks, task_id) else None
-        case PlanCompleted():
-            return "changed when the plan was whole" if _is_in(event.changed, task_id) else None
 
 
 def _verdict(verdicts: Iterable[EdgeVerdict], task_id: TaskId, upstream: TaskId) -> str | None:

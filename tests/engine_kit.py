@@ -439,8 +439,8 @@ class Bench:
             PlanGrown(orchestration_id=self.id, tasks=nodes, edges=joined, **{"routes": routes, **more})
         )
 
-    def end_plan(self, error: str | None = None, *changed: TaskNode) -> Decision:
-        return self.tell(PlanEnded(orchestration_id=self.id, error=error, changed=changed))
+    def end_plan(self, error: str | None = None) -> Decision:
+        return self.tell(PlanEnded(orchestration_id=self.id, error=error))
 
     def beat(self, task_id: TaskId) -> Decision:
         attempt = self.task(task_id).attempt

@@ -19,6 +19,7 @@ from orchestration.engine.events import (
     CallerAsked,
     ChildrenGathered,
     EdgeDecided,
+    FallbackStarted,
     PlanExtended,
     PlanRevised,
     ResultReused,
@@ -111,6 +112,11 @@ class Answers(AttemptOutcomes):
         if found is None:
             return
         state, task = found
+        if (
+            item.error is not None and task.node.fallback is not None
+        ):  # as of an attempt that can't be prepared
+            self._record(state, FallbackStarted(task_id=item.task_id, attempt=task.attempt))
+            return
         if item.error is not None:
             self._fail(state, task, item.error)
             self._finish_if_settled(state)

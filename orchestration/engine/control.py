@@ -210,13 +210,8 @@ class Control(Answers):
             self._answered(state.orchestration_id, "")
             self._cancel(state, item.error, "plan_incomplete")
             return
-        for node in item.changed:
-            task = task_of(state, node.task_id)
-            if task.attempt or task.is_settled or task.is_expanded:
-                told = "begun already, and the whole plan says something else about it"
-                raise NotPossibleError(f"Task {node.task_id!r}", told, "changed")
         self._answered(state.orchestration_id, "")
-        self._record(state, PlanCompleted(changed=item.changed))
+        self._record(state, PlanCompleted())
         self._rank_again(state)
         self._ask_again(state)
         self._finish_if_settled(state)

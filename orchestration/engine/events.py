@@ -387,7 +387,6 @@ class PlanExtended:
 class PlanCompleted:
     """The plan is whole: everything of it may run."""
 
-    changed: tuple[TaskNode, ...] = ()
     type: Literal["plan_completed"] = "plan_completed"
 
 

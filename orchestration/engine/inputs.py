@@ -341,8 +341,6 @@ class PlanEnded:
     orchestration_id: OrchestrationId
     error: str | None = None
     """Why it will never be."""
-    changed: tuple[TaskNode, ...] = ()
-    """Tasks that the whole plan says something else about than its parts did; none of them may have started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

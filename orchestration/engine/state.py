@@ -210,8 +210,6 @@ class State(GraphState):
                 self._extend(event)
             case PlanCompleted():
                 self.is_whole = True
-                for node in event.changed:
-                    self._change(self.tasks[node.task_id], node, {})
                 self._move_self(OrchestrationStatus.RUNNING)
             case OrchestrationPaused():
                 self.reason = event.reason
@@ -270,7 +268,7 @@ class State(GraphState):
         task.generation += 1
         task.note = f"fallback {task.fallbacks} goes on at {task.system}"
         self._forget_approval(task)
-        self._make_ready(task)
+        self._start_as_another(task)
 
     def _start(self, event: AttemptStarted, now: int) -> None:
         """Begin an attempt."""

@@ -158,6 +158,14 @@ class StateBase:
         self._move(task, TaskStatus.READY)
         self.newly_ready.append(task.node.task_id)
 
+    def _start_as_another(self, task: TaskState) -> None:
+        """Let a task that has become something else start; where it was ready already, it is looked at anew."""
+        if task.status is TaskStatus.READY:
+            self.held.discard(task.node.task_id)
+            self.newly_ready.append(task.node.task_id)
+        else:
+            self._make_ready(task)
+
     def _may_begin(self, task: TaskState) -> bool:
         """Whether every edge is decided, none that is required is dead, and the parent has begun."""
         return not task.undecided and not task.dead and not self._waits_for_parent(task)

@@ -274,11 +274,10 @@ class GraphState(StateBase):
             self._release_paused(task)
             task.is_asked = False
             task.replans += 1
-        if task.status is TaskStatus.READY:  # what was to be asked about it first is to be asked anew
-            self.newly_ready.append(node.task_id)
-        elif task.status not in WAITING:
-            task.note = None
-            self._make_ready(task)
+        if task.status not in WAITING:
+            if task.status is not TaskStatus.READY:
+                task.note = None
+            self._start_as_another(task)
 
     def _changes_only_rank(self, task: TaskState, node: TaskNode) -> bool:
         """Whether a task stays what it was planned as but for its priority, however its references are written."""

@@ -403,7 +403,7 @@ def planned() -> Bench:
     )
     bench.now_us += SECOND
     bench.run_out()
-    bench.end_plan(None, TaskNode("once", idempotent=False, tool="better"))
+    bench.end_plan()
     bench.run_out()
     return bench
 

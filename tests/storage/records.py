@@ -212,7 +212,7 @@ EVERY_EVENT: tuple[Event, ...] = (
         fallback_routes={"whole~2": ("shell", "py")},
         decided=(EdgeDecided(source_task_id="z", verdict=VERDICT),),
     ),
-    PlanCompleted(changed=(TaskNode("more", arguments={"x": {"y": 1}}),)),
+    PlanCompleted(),
     OrchestrationPaused(),
     OrchestrationResumed(),
     CancelRequested(reason="enough", because="timeout"),

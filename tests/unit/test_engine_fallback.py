@@ -8,6 +8,7 @@ from orchestration.engine.graph import present_graph
 from orchestration.engine.inputs import Routes
 from orchestration.models import (
     CachePolicy,
+    ErrorRecord,
     Fallback,
     OrchestrationMode,
     OrchestrationStatus,
@@ -282,3 +283,19 @@ def test_the_graph_shows_the_task_as_it_was_planned() -> None:
 
     assert (shown.tool, shown.fallback, shown.status) == ("one", THREE, TaskStatus.RUNNING)
     assert bench.state.revision == 1
+
+
+def test_what_can_not_be_described_for_approval_falls_back_like_any_failure() -> None:
+    """And is asked about as its fallback says, before anything runs."""
+    bench = Bench(graph([TaskNode("a", approval="person", fallback=Fallback(tool="other"))]))
+    bench.start()
+    bench.wanted(DescribeApproval)
+
+    bench.described("a", error=ErrorRecord(code="missing_data", message="no such key"))
+
+    assert bench.task("a").node.tool == "other"
+    assert bench.statuses() == {"a": "ready"}
+    assert len(bench.wanted(DescribeApproval)) == 1
+    bench.described("a")
+    bench.approve("a")
+    assert bench.statuses() == {"a": "running"}

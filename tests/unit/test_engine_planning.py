@@ -276,38 +276,6 @@ def test_a_plan_that_is_whole_grows_no_more() -> None:
 # The plan changes its mind
 
 
-def test_the_whole_plan_may_say_something_else_about_what_has_not_begun() -> None:
-    """It begins as the whole says."""
-    bench = planning()
-    bench.grow([TaskNode("a"), TaskNode("b", idempotent=False)], "a b")
-
-    bench.end_plan(None, TaskNode("b", tool="better"))
-    bench.run_out()
-
-    assert bench.task("b").node.tool == "better"
-    assert bench.outcome is OrchestrationStatus.COMPLETED
-
-
-@pytest.mark.parametrize("how", ["running", "completed", "cached", "failed"])
-def test_it_may_say_nothing_else_about_what_has_begun(how: str) -> None:
-    """Nothing is changed."""
-    bench = planning()
-    bench.grow([TaskNode("a", cache=CachePolicy(60.0) if how == "cached" else None)])
-    if how == "completed":
-        bench.succeed("a")
-    elif how == "cached":
-        bench.hit("a")
-    elif how == "failed":
-        bench.fail("a")
-
-    with pytest.raises(
-        NotPossibleError, match="begun already, and the whole plan says something else about it"
-    ):
-        bench.end_plan(None, TaskNode("a", tool="other"))
-
-    assert bench.outcome.value == "planning"
-
-
 # A plan that will never be whole
 
 
