@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestration.control import OrchestrationController
 from orchestration.dag import TaskDAG
@@ -137,10 +137,14 @@ class OrchestrationEditor(OrchestrationController):
         """
         return await load_log(self.storage, await find_target(self.storage, target))
 
+    @property
+    def _database(self) -> str | None:
+        return self.storage.location if self.storage.is_durable else None
+
     # Plans
 
     async def _edit_plan(self, record: PlanRecord, asked: _Asked) -> EditReport:
-        subject = Subject(target=record.plan_id, dag=dag_from_json(record.dag_json))
+        subject = Subject(target=record.plan_id, dag=dag_from_json(record.dag_json), database=self._database)
         limits = self.options.limits
         if asked.undo_to is None:
             edited = edit_graph(subject, asked.operations, by=asked.by, limits=limits)
@@ -189,7 +193,7 @@ class OrchestrationEditor(OrchestrationController):
         journal = Journal(identifier, dag_from_json(await self.storage.load_dag(identifier)))
         await journal.read(self.storage)
         state = journal.state()
-        subject = subject_of(state)
+        subject = replace(subject_of(state), database=self._database)
         if state.revision != record.summary.revision:
             raise RevisionConflictError(identifier, record.summary.revision, state.revision)
         limits = self.options.limits

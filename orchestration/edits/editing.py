@@ -10,6 +10,7 @@ running orchestration's are made by the same steps; of a run it is asked besides
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -49,6 +50,8 @@ class Subject:
     """As it is."""
     state: State | None = None
     """Of an orchestration: how far it came. None for a plan."""
+    database: str | None = None
+    """Where it is stored, for the command a person types; None where no other process finds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +203,10 @@ def _checked(
 ) -> Edited:
     """Ask everything that is to be asked about a graph somebody wants."""
     is_sound_so_far = not problems
-    command = f"advanced-orchestration edit {subject.target}" + (f" --undo {undoes}" if undoes else "")
+    words = ["advanced-orchestration", "edit", subject.target]
+    words += [] if subject.database is None else ["--database", subject.database]
+    words += [] if undoes is None else ["--undo", str(undoes)]
+    command = shlex.join(words)
     change = difference(subject.dag, after, skipped)
     notes = list(notes)
     if is_sound_so_far:

@@ -190,6 +190,19 @@ async def test_a_plan_is_edited_and_the_new_revision_is_what_runs(build: Build, 
     assert (result["success"], jobs.ran) == (True, ["load", "audit"])
 
 
+async def test_what_a_person_is_to_type_names_the_database(build: Build, tmp_path: Path) -> None:
+    """Without it the command would look elsewhere."""
+    async with build() as orchestrator:
+        plan = await orchestrator.decompose("Do it", tasks=[{**LOAD, "approval": "person"}])
+        assert plan.plan_id is not None
+        weaker = {"op": "set", "task_id": "load", "approval": None}
+        with pytest.raises(EditRefusedError) as caught:
+            await orchestrator.edit(plan.plan_id, [weaker], expected_revision=1, by="caller")
+
+    command = f"advanced-orchestration edit {plan.plan_id} --database {tmp_path / 'state.db'} --op "
+    assert command in caught.value.problems[0].fix
+
+
 async def test_a_plan_goes_back_to_any_revision(build: Build) -> None:
     """Undoing is a revision, too, so it can be undone."""
     async with build() as orchestrator:
