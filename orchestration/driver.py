@@ -237,7 +237,7 @@ class OrchestrationDriver(OrchestrationReader):
             raise driven.failure
         total = driven.state.finished_at_us or driven.state.last_at_us
         elapsed = (total - live.record.created_at_us) / 1_000_000
-        plan = live.plan
+        plan = live.plan or await self._plan_of(live.record)
         return await self._result(
             driven.state,
             goal=live.record.goal,

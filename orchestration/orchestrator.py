@@ -17,6 +17,7 @@ from orchestration.clock import Clock, SystemClock
 from orchestration.dag import TaskDAG
 from orchestration.errors import (
     InvalidArgumentError,
+    NotPossibleError,
     Problem,
     UnroutableTaskError,
 )
@@ -219,6 +220,11 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
             return False
         return self._decomposer.starts_early if wanted is None else wanted
 
+    @property
+    def starts_early(self) -> bool:
+        """Whether goals are started by `submit_goal`, as the configuration wants it."""
+        return self._session is not None and self._starts_early(None)
+
     async def submit_goal(
         self,
         goal: str,
@@ -228,13 +234,15 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
         key: str | None = None,
         on_event: Listener | None = None,
         ask_caller: bool = False,
-    ) -> OrchestrationId | None:
-        """Start an orchestration whose plan is made while it runs; None where plans are made whole before.
+    ) -> OrchestrationId:
+        """Start an orchestration whose plan is made while it runs; arguments are those of `submit`.
 
-        Only inside `async with`; arguments are those of `submit`.
+        Raises:
+            NotPossibleError: Nobody plans while tasks run already (`starts_early` says so).
         """
-        if not self._starts_early(None) or self._session is None:
-            return None
+        if not self.starts_early or self._session is None:
+            fix = "Configure a model with `start_early`, and use it inside `async with`; or `decompose` and `submit`."
+            raise NotPossibleError("A goal", "planned whole here", "started early", fix)
         self._refuse_loops(goal)
         return await self._submit(
             self._session,

@@ -8,10 +8,20 @@ from __future__ import annotations
 import hashlib
 
 from orchestration.dag_file import dag_from_json, dag_to_json
-from orchestration.models import PlanId
+from orchestration.models import OrchestrationId, PlanId
 from orchestration.planning.plan import Plan
-from orchestration.ports import NewPlan, Storage
+from orchestration.ports import NewPlan, OrchestrationRecord, Storage
 from orchestration.submission import base_id
+
+
+def streamed_base(orchestration_id: OrchestrationId) -> str:
+    """Return what the id of a plan begins with that ran while it was made; no other plan's does."""
+    return f"plan_of_{orchestration_id}"
+
+
+def kept_plan_id(record: OrchestrationRecord) -> PlanId:
+    """Return the id under which an orchestration's plan is kept, where it has one."""
+    return record.plan_id or f"{streamed_base(record.orchestration_id)}-1"
 
 
 async def save_plan(storage: Storage, plan: Plan, now_us: int, base: str | None = None) -> Plan:

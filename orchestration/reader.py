@@ -236,10 +236,12 @@ class OrchestrationReader(StoryReader):
         """
         record = await self.storage.load_orchestration(orchestration_id)
         state = await load_state(self.storage, orchestration_id)
-        plan = None
-        if record.plan_id is not None:
-            stored = await self.storage.load_plan(record.plan_id)
-            plan = plan_document(stored.planner, stored.thinking_server, stored.thoughts, stored.notes)
+        stored = await self._plan_of(record)
+        plan = (
+            None
+            if stored is None
+            else plan_document(stored.planner, stored.thinking_server, stored.thoughts, stored.notes)
+        )
         end_us = record.summary.finished_at_us or self._clock.now_us()
         return await self._result(
             state,

@@ -1,7 +1,8 @@
 """Why an orchestration is as it is: what waits for a yes, what replaced what, how its plan and each task came about.
 
 May import: orchestration.{clock, dag, dag_file, drawings, errors, event_words, fallbacks, folding,
-models, ports, reports}, orchestration.{engine.events, execution.recovery, routes, systems.registry}, stdlib.
+models, plan_store, ports, reports, routes}, orchestration.{engine.events, engine.state, execution.recovery,
+systems.registry}, stdlib.
 
 Everything here is read a bounded part at a time: a journal may have millions of entries, and an answer needs few.
 """
@@ -34,6 +35,7 @@ from orchestration.models import (
     TaskNode,
     TaskStatus,
 )
+from orchestration.plan_store import kept_plan_id
 from orchestration.ports import OrchestrationRecord, PlanRecord, Storage, TaskRow
 from orchestration.reports import plan_document, revision_document
 from orchestration.routes import route_reason
@@ -169,13 +171,18 @@ class StoryReader(ABC):
             except PlanNotFoundError:
                 raise OrchestrationNotFoundError(target) from None
             return await self._story(plan, plan.goal, plan.revision, None)
-        stored = None
-        if record.plan_id is not None:
-            try:
-                stored = await self.storage.load_plan(record.plan_id)
-            except PlanNotFoundError:
-                stored = None  # kept for as long as retention says, and no longer
+        stored = await self._plan_of(record)
         return await self._story(stored, record.goal, record.summary.revision, record)
+
+    async def _plan_of(self, record: OrchestrationRecord) -> PlanRecord | None:
+        """Return the plan an orchestration was made of, also one that ran while it was made; None without one.
+
+        It is kept for as long as retention says, and no longer.
+        """
+        try:
+            return await self.storage.load_plan(kept_plan_id(record))
+        except PlanNotFoundError:
+            return None
 
     async def _story(
         self, plan: PlanRecord | None, goal: str, revision: int, record: OrchestrationRecord | None

@@ -11,21 +11,12 @@ from contextlib import asynccontextmanager
 from orchestration.clock import Clock
 from orchestration.dag import TaskDAG
 from orchestration.errors import PlanNotFoundError
-from orchestration.models import Json, OrchestrationId, OrchestrationMode, PlanId
-from orchestration.plan_store import load_plan, save_plan
+from orchestration.models import Json, OrchestrationId, OrchestrationMode
+from orchestration.plan_store import load_plan, save_plan, streamed_base
 from orchestration.planning.decomposer import AdvancedTaskDecomposer
 from orchestration.planning.drafts import task_drafts
 from orchestration.planning.plan_stream import PlanStream
 from orchestration.ports import PlanPart, Storage
-
-
-def plan_of(orchestration_id: OrchestrationId) -> PlanId:
-    """Return the id under which the plan of an orchestration is kept that ran while it was made."""
-    return f"{_base(orchestration_id)}-1"
-
-
-def _base(orchestration_id: OrchestrationId) -> str:
-    return f"plan-of-{orchestration_id}"
 
 
 class StreamedPlans:
@@ -65,7 +56,7 @@ class StreamedPlans:
     async def _is_whole(self, orchestration_id: OrchestrationId, so_far: TaskDAG) -> bool:
         """Whether the process that made the plan had kept it before it could say so: it is not to be made anew."""
         try:
-            kept = await load_plan(self._storage, plan_of(orchestration_id))
+            kept = await load_plan(self._storage, f"{streamed_base(orchestration_id)}-1")
         except PlanNotFoundError:
             return False
         return kept.goal == so_far.goal and kept.dag.nodes.keys() == so_far.nodes.keys()
@@ -73,7 +64,9 @@ class StreamedPlans:
     async def _parts(self, orchestration_id: OrchestrationId, stream: PlanStream) -> AsyncIterator[PlanPart]:
         async for batch in stream:
             yield PlanPart(tasks=batch.tasks, edges=batch.edges)
-        await save_plan(self._storage, stream.plan, self._clock.now_us(), base=_base(orchestration_id))
+        await save_plan(
+            self._storage, stream.plan, self._clock.now_us(), base=streamed_base(orchestration_id)
+        )
 
 
 async def _nothing() -> AsyncIterator[PlanPart]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from server.cli.following import Found, follow_all, see_through, tasks_with_verify, wait_for
 from server.cli.output import Output, plural
@@ -82,6 +82,7 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Start an orchestration and see it through."""
+    from orchestration.dag import TaskDAG
     from orchestration.models import OrchestrationMode, TaskStatus
     from server.cli.progress import Progress
 
@@ -95,8 +96,11 @@ def run(args: argparse.Namespace, output: Output) -> int:
     started: list[str] = []
 
     async def work(orchestrator: AdvancedTaskOrchestrator) -> list[Found]:
-        plan = dag or await _plan(orchestrator, args, mode, output)
-        graph = dag_of(plan)
+        is_early = args.goal is not None and args.reuse is None and orchestrator.starts_early
+        plan = None if is_early else dag or await _plan(orchestrator, args, mode, output)
+        graph = (
+            TaskDAG("") if plan is None else dag_of(plan)
+        )  # of a plan in the making the tasks are yet to come
         tasks = graph.nodes
         progress = Progress(
             output,
@@ -105,19 +109,22 @@ def run(args: argparse.Namespace, output: Output) -> int:
             questions=partial(lines_about, args),
         )
         progress.verified = tasks_with_verify(tasks)
+        how: dict[str, Any] = {
+            "mode": mode,
+            "context": args.context,
+            "key": args.key,
+            "on_event": progress.take,
+            "ask_caller": args.ask,
+        }
         with _shown(progress, output):
-            orchestration_id = await orchestrator.submit(
-                plan,
-                mode=mode,
-                context=args.context,
-                key=args.key,
-                on_event=progress.take,
-                reuse=args.reuse,
-                ask_caller=args.ask,
-            )
+            if plan is None:
+                orchestration_id = await orchestrator.submit_goal(args.goal, **how)
+            else:
+                orchestration_id = await orchestrator.submit(plan, reuse=args.reuse, **how)
             started.append(orchestration_id)
             if not output.is_json:
-                output.note(f"{orchestration_id}: {plural(len(tasks), 'task')}")
+                told = "its plan is being made" if plan is None else plural(len(tasks), "task")
+                output.note(f"{orchestration_id}: {told}")
             if args.reuse is not None:
                 await _tell_reused(orchestrator, orchestration_id, len(tasks), progress)
             return [await wait_for(orchestrator, orchestration_id)]

@@ -105,6 +105,9 @@ async def _submit(
         # The caller is there, and can answer with edit_dag; only ADAPTIVE mode ever asks.
         "ask_caller": True,
     }
+    if goal and not reuse and orchestrator.starts_early:
+        del how["reuse"]
+        return await orchestrator.submit_goal(goal, **how)
     work: Any = plan_id or _parsed(dag, orchestrator) or await _planned(orchestrator, goal, mode)
     return await orchestrator.submit(work, **how)
 

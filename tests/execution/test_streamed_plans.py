@@ -20,13 +20,12 @@ from orchestration.errors import (
 )
 from orchestration.models import Fallback, Json, OrchestrationMode, TaskStatus
 from orchestration.options import OrchestratorOptions
-from orchestration.plan_store import save_plan
+from orchestration.plan_store import save_plan, streamed_base
 from orchestration.planning.decomposer import AdvancedTaskDecomposer
 from orchestration.planning.model_options import ModelOptions
 from orchestration.planning.model_planner import ModelPlanner
 from orchestration.planning.plan import Plan
 from orchestration.ports import PlanPart
-from orchestration.streamed_plans import plan_of
 from orchestration.systems.registry import SystemRegistry
 from storage import SqliteStorage
 from tests.execution.durable import Calls, assert_replayable, opened, statuses, until_task
@@ -502,7 +501,7 @@ async def test_a_models_plan_runs_while_it_is_made_and_is_kept(tmp_path: Path) -
         ) as orchestrator,
     ):
         result = await orchestrator.orchestrate_task(GOAL, orchestration_id=NAME)
-        kept = await orchestrator.storage.load_plan(plan_of(NAME))
+        kept = await orchestrator.storage.load_plan(f"{streamed_base(NAME)}-1")
 
     assert result["success"] is True
     assert result["results"]["bake"]["value"] == 1
@@ -544,7 +543,7 @@ async def test_a_models_plan_is_gone_on_with_to_the_same_plan(tmp_path: Path, is
                 for draft in (MIX, HEAT):
                     dag.add_task(TaskNode(**draft))
                 whole = Plan(goal=GOAL, dag=dag, planner="model:own", thinking_server="none")
-                await save_plan(orchestrator.storage, whole, 1, base=plan_of(NAME).removesuffix("-1"))
+                await save_plan(orchestrator.storage, whole, 1, base=streamed_base(NAME))
         async with opened(tmp_path, systems, model=model(server.url, start_early=True)) as orchestrator:
             await orchestrator.resume(NAME)
             result = await orchestrator.wait(NAME)

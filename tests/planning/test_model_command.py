@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from storage import SqliteStorage
 from tests.planning.model_server import Answer, ModelServer, model_server, plan
 
 pytestmark = pytest.mark.anyio
@@ -25,11 +26,11 @@ systems:
 HELLO = {"task_id": "hello", "description": "Say hello", "system_preference": "local", "tool": "hello"}
 
 
-async def run(server: ModelServer, folder: Path, *words: str) -> tuple[int, Any, str]:
+async def run(server: ModelServer, folder: Path, *words: str, config: str = CONFIG) -> tuple[int, Any, str]:
     """Run a command and return its exit code, its answer and what it said besides."""
-    config = folder / "config.yaml"
-    config.write_text(CONFIG.format(url=server.url), encoding="utf-8")
-    argv = [sys.executable, "-m", "server", *words, "--json", "--config", str(config)]
+    file = folder / "config.yaml"
+    file.write_text(config.format(url=server.url), encoding="utf-8")
+    argv = [sys.executable, "-m", "server", *words, "--json", "--config", str(file)]
     with anyio.fail_after(60):
         ran = await anyio.run_process(
             [*argv, "--database", str(folder / "o.db")], env={**os.environ, "MODEL_KEY": KEY}, check=False
@@ -71,3 +72,23 @@ async def test_an_outage_is_said_and_the_key_is_not(tmp_path: Path) -> None:
     assert (code, told["planner"]) == (0, "sentences")
     assert "was passed over: its provider answered 401: Incorrect API key provided: ***" in json.dumps(told)
     assert KEY not in json.dumps(told) + said
+
+
+async def test_a_goal_is_run_while_it_is_planned(tmp_path: Path) -> None:
+    """Where the configuration wants it; the orchestration says how its tasks came."""
+    again = {**HELLO, "task_id": "again", "depends_on": ["hello"]}
+    async with model_server(plan([HELLO, again])) as server:
+        early = CONFIG.replace("max_retries: 0", "max_retries: 0, start_early: true")
+        code, answer, _ = await run(server, tmp_path, "run", "--goal", "Greet the world", config=early)
+        _, story, _ = await run(
+            server, tmp_path, "status", answer["orchestration_id"], "--view", "plan", config=early
+        )
+    events = [
+        recorded.event.type
+        for recorded in await SqliteStorage(tmp_path / "o.db").read_events(answer["orchestration_id"])
+    ]
+
+    assert (code, answer["success"]) == (0, True)
+    assert list(answer["results"]) == ["hello", "again"]
+    assert (events.count("plan_extended"), events.count("plan_completed")) == (2, 1)
+    assert "model:own-model" in json.dumps(story)

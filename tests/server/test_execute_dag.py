@@ -8,10 +8,15 @@ from unittest.mock import ANY
 
 import anyio
 import pytest
+from mcp import Client
 
+from orchestration.factory import create_advanced_task_orchestrator
 from orchestration.orchestrator import AdvancedTaskOrchestrator
+from orchestration.planning.model_options import ModelOptions
+from orchestration.planning.model_planner import ModelPlanner
 from server.app import OrchestrationServer, build_server
-from tests.server.conftest import DIAMOND, WAITING, Connect, Functions, text_of
+from tests.planning.model_server import model_server, plan
+from tests.server.conftest import DIAMOND, WAITING, Connect, Functions, lend, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -413,3 +418,28 @@ async def test_results_of_an_earlier_run_are_used_where_nothing_changed(
     assert result.structured_content["outputs"][0]["output"] == 1012.0
     assert functions.calls == ["add", "add"]
     assert "result_reused left: because reuse; source diamond-1:left" in text_of(page)
+
+
+async def test_a_goal_runs_while_a_model_plans_it(functions: Functions, era: str) -> None:
+    """Where the configuration wants it; why the plan is as it is can be read like that of any other."""
+    tasks = [
+        {"task_id": "first", "tool": "add", "arguments": {"a": 1, "b": 2}},
+        {"task_id": "second", "tool": "add", "arguments": {"a": "${first}", "b": 1}, "depends_on": ["first"]},
+    ]
+    async with model_server(plan(tasks, ["Two sums will do."])) as provider:
+        options = ModelOptions(name="own", base_url=provider.url, max_retries=0, start_early=True)
+        orchestrator = create_advanced_task_orchestrator(
+            systems={"python": functions.system()}, model=ModelPlanner(options)
+        )
+        with anyio.fail_after(20):
+            async with Client(build_server(lambda: lend(orchestrator)), mode=era) as client:
+                started = await client.call_tool("execute_dag", {"goal": "Add things up", "wait_seconds": 10})
+                name = started.structured_content["orchestration_id"]
+                story = await client.call_tool(
+                    "get_orchestration_status", {"orchestration_id": name, "view": "plan"}
+                )
+        events = [recorded.event.type for recorded in await orchestrator.storage.read_events(name)]
+
+    assert started.structured_content["state"] == "completed"
+    assert events.count("plan_extended") == 2
+    assert "Two sums will do." in text_of(story)
