@@ -74,13 +74,14 @@ async def call(target: Target, era: str, tool: str, **arguments: object) -> Any:
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 @pytest.mark.parametrize("transport", ["stdio", "http"])
 async def test_the_inspector_lists_the_tools_and_calls_each(place: Place, transport: str, era: str) -> None:
-    """Six tools, each called, two resources; over both transports and in both eras."""
+    """Seven tools, each called, two resources; over both transports and in both eras."""
     with anyio.fail_after(230):
         async with target_over(transport, place) as target:
             listed = await inspect(target, era, "tools/list", "--strict")
             planned = await call(
                 target, era, "decompose_goal", goal="Ask for the process id", tasks=DAG["tasks"]
             )
+            looked = await call(target, era, "edit_dag", target=planned["plan_id"], dry_run=True)
             run = await call(target, era, "execute_dag", dag=DAG, wait_seconds=10)
             status = await call(
                 target, era, "get_orchestration_status", orchestration_id="inspected-1", view="tasks"
@@ -101,11 +102,13 @@ async def test_the_inspector_lists_the_tools_and_calls_each(place: Place, transp
         "decompose_goal",
         "execute_dag",
         "get_orchestration_status",
+        "edit_dag",
         "control_orchestration",
         "read_output",
         "get_metrics",
     ]
     assert planned["state"] == "planned"
+    assert looked["revision"] == 1
     assert run["message"] == "inspected-1 is completed: 1 of 1 task completed."
     assert [task["status"] for task in status["tasks"]] == ["completed"]
     assert text["text"].isdecimal()
