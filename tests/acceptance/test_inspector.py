@@ -59,14 +59,14 @@ async def inspect(target: Target, era: str, method: str, *options: str) -> Any:
     return json.loads(done.stdout)["result"]
 
 
-async def call(target: Target, era: str, tool: str, **arguments: object) -> Any:
+async def call(server: Target, era: str, tool: str, **arguments: object) -> Any:
     """Call a tool and return its structured answer."""
     options = [
         word
         for name, value in arguments.items()
         for word in ("--tool-arg", f"{name}={value if isinstance(value, str) else json.dumps(value)}")
     ]
-    result = await inspect(target, era, "tools/call", "--tool-name", tool, *options)
+    result = await inspect(server, era, "tools/call", "--tool-name", tool, *options)
     assert result["isError"] is False
     return result["structuredContent"]
 
