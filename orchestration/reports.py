@@ -230,6 +230,16 @@ def thought_document(thought: Thought) -> JsonObject:
     return document
 
 
+def thought_marks(thought: Mapping[str, Any]) -> str:
+    """Return what a thought's document goes back to or branches off from, in brackets; empty where it goes on."""
+    marks = []
+    if "revises" in thought:
+        marks.append(f"revises {thought['revises']}")
+    if "branch" in thought:
+        marks.append(f"branch {thought['branch']} from {thought['branch_from']}")
+    return f" ({', '.join(marks)})" if marks else ""
+
+
 def final_dag(state: State) -> TaskDAG:
     """Return the graph as it stands: alternatives spliced in, every task as it was defined, with its present status."""
     dag = TaskDAG(

@@ -35,7 +35,7 @@ def register(commands: Commands) -> None:
         example="advanced-orchestration approve release-4 publish\n"
         'advanced-orchestration approve release-4 publish --digest 3f9a1c07b2de --yes --reason "checked the notes"',
         details="Shows what would run and, on a terminal, asks before it agrees. The yes holds for exactly that: if\n"
-        "arguments, inputs or plan change, the task asks anew.",
+        "the arguments, the inputs or the task itself change, it asks anew.",
     )
     _add_task(parser)
     parser.add_argument(

@@ -162,6 +162,8 @@ def show_why(args: argparse.Namespace, output: Output) -> int:
 
 def show_plan(args: argparse.Namespace, output: Output) -> int:
     """Show how the plan of an orchestration, or a stored plan, came about."""
+    from orchestration.reports import thought_marks
+
     story = ask(load(args, output), lambda reader: reader.load_plan_story(args.id))
     if output.is_json:
         output.document(story)
@@ -179,13 +181,7 @@ def show_plan(args: argparse.Namespace, output: Output) -> int:
         }
     )
     for thought in story["thoughts"]:
-        marks = []
-        if "revises" in thought:
-            marks.append(f"revises {thought['revises']}")
-        if "branch" in thought:
-            marks.append(f"branch {thought['branch']} from {thought['branch_from']}")
-        told = f" ({', '.join(marks)})" if marks else ""
-        output.line(f"  {thought['number']}.{told} {clip(thought['text'], 1_000)}")
+        output.line(f"  {thought['number']}.{thought_marks(thought)} {clip(thought['text'], 1_000)}")
     for note in story["notes"]:
         output.line(f"note: {clip(note, 500)}")
     for log, entries in (("of the plan", story["plan_revisions"]), ("of the run", story["revisions"])):

@@ -13,6 +13,7 @@ from mcp_types import CallToolResult
 from orchestration.engine.state import ASKS
 from orchestration.errors import InvalidArgumentError
 from orchestration.orchestrator import AdvancedTaskOrchestrator
+from orchestration.reports import thought_marks
 from server.answers import LONG, clip, json_size, plural, take, tell
 from server.schemas import Call, StatusAnswer
 from server.tools.lists import again, list_alone, position, turn
@@ -68,13 +69,7 @@ def tell_plan(answer: StatusAnswer, target: str, story: Mapping[str, Any]) -> Ca
 
 def thought_line(thought: Mapping[str, Any]) -> str:
     """Return a thought in one line, with what it goes back to or branches off from."""
-    marks = []
-    if "revises" in thought:
-        marks.append(f"revises {thought['revises']}")
-    if "branch" in thought:
-        marks.append(f"branch {thought['branch']} from {thought['branch_from']}")
-    told = f" ({', '.join(marks)})" if marks else ""
-    return clip(f"thought {thought['number']}{told}: {thought['text']}", THOUGHT + 60)
+    return clip(f"thought {thought['number']}{thought_marks(thought)}: {thought['text']}", THOUGHT + 60)
 
 
 def revision_line(revision: Mapping[str, Any]) -> str:
