@@ -5,8 +5,9 @@
 PATH is a folder of JSON files, or one of them: a list of `{"id", "request", "tasks": [{"id", "tool", "description"}],
 "edges": [[before, after]]}`. Each graph is sent as `decompose_goal(goal, tasks=…)` by a real MCP client to the real
 server, both in this process, with the state in a file of its own. It counts when the stored plan has the same tasks,
-tools and edges, and when `execute_dag` refuses it because nobody has its tools. Graphs of files called `*.invalid.json`
-must be refused, with the task that depends on itself named.
+tools and edges, and when `execute_dag` refuses it because nobody has its tools; one whose tasks name no tools is
+started with them offered to agents, and cancelled. Graphs of files called `*.invalid.json` must be refused, with the
+task that depends on itself named.
 """
 
 from __future__ import annotations
@@ -108,14 +109,20 @@ async def try_graph(
     """Send one valid graph and compare what is stored."""
     planned = await plan(graph, client, score)
     answer = planned.structured_content or {}
-    if planned.is_error or answer.get("state") != "needs_systems" or not answer.get("problems"):
+    has_tools = any(task.get("tool") for task in graph["tasks"])
+    if planned.is_error or answer.get("state") != ("needs_systems" if has_tools else "planned"):
         score.failures.append(f"{graph['id']}: {text_of(planned)}")
         return
     record = await orchestrator.storage.load_plan(answer["plan_id"])
     wrong = differences(graph, dag_from_json(record.dag_json))
     run = await client.call_tool("execute_dag", {"plan_id": answer["plan_id"]})
-    if not run.is_error or "code: unroutable_task" not in text_of(run):
+    if has_tools and (not run.is_error or "code: unroutable_task" not in text_of(run)):
         wrong.append("it was executed")
+    if not has_tools:
+        started = (run.structured_content or {}).get("orchestration_id", "")
+        cancel = {"orchestration_id": started, "action": "cancel"}
+        if run.is_error or (await client.call_tool("control_orchestration", cancel)).is_error:
+            wrong.append("it was not offered")
     if wrong:
         score.failures.append(f"{graph['id']}: {', '.join(wrong)}")
     else:

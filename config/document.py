@@ -10,7 +10,7 @@ prints the secret an environment variable held.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -47,6 +47,8 @@ class Document:
     """The line of every key and list item, counted from 1."""
     used: Mapping[str, str] = field(default_factory=dict)
     """The environment variables that were put in, with their values."""
+    unset: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """For each system that names variables nobody has set: why it can't run. It fails alone."""
 
     def place(self, path: KeyPath) -> str:
         """Say where `path` stands, as `FILE:LINE: dotted.path`; a key that is missing has the line of its
@@ -118,11 +120,12 @@ def read_document(source: Path, environ: Mapping[str, str], problems: list[Probl
         return Document(source)
     document = Document(source, value, value, lines)
     used: dict[str, str] = {}
-    values = _fill_in(value, (), _Recording(environ, used), document, problems)
-    return Document(source, value, values, lines, used)
+    filling = _Filling(document, Recording(environ, used), problems)
+    values = filling.filled(value, ())
+    return Document(source, value, values, lines, used, filling.unset)
 
 
-class _Recording(Mapping[str, str]):
+class Recording(Mapping[str, str]):
     """The environment; remembers what was taken from it."""
 
     def __init__(self, environ: Mapping[str, str], used: dict[str, str]) -> None:
@@ -198,36 +201,51 @@ def _note_lines(
         _note_lines(value, here, lines, source, problems)
 
 
-def _fill_in(
-    value: Any, path: KeyPath, environ: Mapping[str, str], document: Document, problems: list[Problem]
-) -> Any:
-    """Return `value` with every `${NAME}` replaced; what can't be is a problem."""
-    if isinstance(value, dict):
-        return {key: _fill_in(item, (*path, key), environ, document, problems) for key, item in value.items()}
-    if isinstance(value, list):
-        return [
-            _fill_in(item, (*path, index), environ, document, problems) for index, item in enumerate(value)
-        ]
-    if not isinstance(value, str) or "${" not in value:
-        return value
+class _Filling:
+    """Puts the environment into a document.
 
-    def refuse(message: str, fix: str) -> None:
-        problems.append(Problem(document.place(path), message, fix))
+    Args:
+        document: As it was written.
+        environ: The environment.
+        problems: Gets what can't be replaced.
+    """
 
-    return _VARIABLE.sub(lambda match: _variable(match, environ, refuse), value)
+    def __init__(self, document: Document, environ: Mapping[str, str], problems: list[Problem]) -> None:
+        self.unset: dict[str, list[str]] = {}
+        self._document = document
+        self._environ = environ
+        self._problems = problems
 
+    def filled(self, value: Any, path: KeyPath) -> Any:
+        """Return `value` with every `${NAME}` replaced."""
+        if isinstance(value, dict):
+            return {key: self.filled(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.filled(item, (*path, index)) for index, item in enumerate(value)]
+        if not isinstance(value, str) or "${" not in value:
+            return value
+        return _VARIABLE.sub(lambda match: self._variable(match, path), value)
 
-def _variable(match: re.Match[str], environ: Mapping[str, str], refuse: Callable[[str, str], None]) -> str:
-    name = match.group(1)
-    if name is None:
-        return "${"
-    if not match.group().endswith("}") or not _VARIABLE_NAME.fullmatch(name):
-        refuse(
-            f"{match.group()!r} names no environment variable.",
-            "write ${NAME} with letters, digits and _, or $${ for a literal ${.",
+    def _variable(self, match: re.Match[str], path: KeyPath) -> str:
+        name = match.group(1)
+        if name is None:
+            return "${"
+        if not match.group().endswith("}") or not _VARIABLE_NAME.fullmatch(name):
+            message = f"{match.group()!r} names no environment variable."
+            fix = "write ${NAME} with letters, digits and _, or $${ for a literal ${."
+            self._problems.append(Problem(self._document.place(path), message, fix))
+            return ""
+        if name in self._environ:
+            return self._environ[name]
+        self._note_unset(name, path)
+        return ""
+
+    def _note_unset(self, name: str, path: KeyPath) -> None:
+        message = f"environment variable {name} is not set."
+        problem = Problem(
+            self._document.place(path), message, f"set {name}, or write $${{ for a literal ${{."
         )
-        return ""
-    if name not in environ:
-        refuse(f"environment variable {name} is not set.", f"set {name}, or write $${{ for a literal ${{.")
-        return ""
-    return environ[name]
+        if path[0] == "systems" and len(path) > 2:
+            self.unset.setdefault(str(path[1]), []).append(str(problem))
+        else:
+            self._problems.append(problem)

@@ -46,15 +46,14 @@ KEYS: Mapping[KeyPath, KeyPath] = {
     ("sequential_thinking",): ("sequential_thinking",),
     ("model",): ("model",),
     ("systems",): ("systems",),
+    ("mcp_servers_file",): ("mcp_servers_file",),
 }
 """Each key of the file and the setting it is."""
 
 SECTIONS: frozenset[KeyPath] = frozenset(path[:length] for path in KEYS for length in range(len(path)))
 """The paths that hold further keys."""
 
-NOT_YET_AVAILABLE: Mapping[KeyPath, str] = {
-    ("mcp_servers_file",): "the common mcpServers block of other programs",
-}
+NOT_YET_AVAILABLE: Mapping[KeyPath, str] = {}
 """Keys the file will have, each with what it will mean; until then it is refused by name."""
 
 ENVIRONMENT: Mapping[str, KeyPath] = {

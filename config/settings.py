@@ -1,8 +1,8 @@
 """The settings of a process: command line over environment over file over defaults, read once and checked
 whole.
 
-May import: config.*, orchestration.{errors, options, planning.model_options}, platformdirs, pydantic, stdlib. Only the
-composition root reads settings; everything below gets plain values.
+May import: config.*, orchestration.{errors, options, planning.model_options, redaction}, platformdirs, pydantic,
+stdlib. Only the composition root reads settings; everything below gets plain values.
 
 The file is the one that was named, else the one in the user's configuration folder, never one in the current
 folder: a cloned repository must not declare commands. The packaged `advanced_orchestration.yaml` lies below
@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from config.document import Document, KeyPath, dotted, read_document
+from config.document import Document, KeyPath, Recording, dotted, read_document
 from config.keys import (
     CONFIG_VARIABLE,
     ENVIRONMENT,
@@ -33,11 +33,14 @@ from config.keys import (
     children,
     homes,
 )
+from config.mcp_servers import McpServers, read_mcp_servers
 from config.mistakes import problems_of, unknown_key, wrong_value
-from config.systems_config import SystemSettings, read_systems
+from config.secrets import secrets_of
+from config.systems_config import McpSettings, SystemSettings, UnusableSettings, read_systems
 from orchestration.errors import ConfigurationError, Problem
 from orchestration.options import OrchestratorOptions
 from orchestration.planning.model_options import ModelOptions
+from orchestration.redaction import secret_values
 
 APP_NAME = "advanced-task-orchestration"
 FILE_NAME = "advanced_orchestration.yaml"
@@ -76,7 +79,9 @@ class Settings(BaseModel):
     options: OrchestratorOptions = OrchestratorOptions()
     """How orchestrations run."""
     systems: dict[str, SystemSettings] = Field(default_factory=dict)
-    """Where tasks run, by name."""
+    """Where tasks run, by name; those of `mcp_servers_file` last."""
+    unusable_systems: dict[str, UnusableSettings] = Field(default_factory=dict)
+    """Systems that are declared and can't run, by name, with the reason: they fail alone."""
     sequential_thinking: ThinkingCommand | None = None
     """Where the thoughts of a plan go; None: the in-process server."""
     model: ModelOptions | None = None
@@ -99,6 +104,8 @@ class Settings(BaseModel):
     """The file that was read besides the packaged one."""
     warnings: tuple[str, ...] = ()
     """What was found odd but does no harm."""
+    secrets: tuple[str, ...] = Field(default=(), repr=False, exclude=True)
+    """What must be neither stored nor shown when it comes back from a system (`secrets.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +151,11 @@ def load_settings(
     entries: dict[KeyPath, _Entry] = {}
     for document in documents:
         entries.update(_entries_of(document, problems))
-    systems = read_systems(documents, problems)
+    systems, unusable = read_systems(documents, problems)
     entries.pop(("systems",), None)
+    taken: dict[str, str] = {}
+    named = entries.pop(("mcp_servers_file",), None)
+    others = _mcp_servers(named, Recording(environ, taken), systems, unusable, problems)
     entries.update(_from_environment(environ))
     entries.update(_from_command_line(overrides or {}))
     settings = _validated(entries, systems, problems)
@@ -155,10 +165,25 @@ def load_settings(
     return settings.model_copy(
         update={
             "source": source,
-            "warnings": tuple(_odd_variables(environ)),
+            "warnings": (*_odd_variables(environ), *others.warnings),
+            "secrets": secrets_of(
+                [*(document.used for document in documents), taken],
+                systems.values(),
+                environ,
+                _keys(settings),
+            ),
+            "unusable_systems": {**unusable, **others.unusable},
             "log_level_chosen": level_entry.document is not documents[0],
         }
     )
+
+
+def _keys(settings: Settings) -> Iterator[str]:
+    """Yield what planners are given and nobody else is to see."""
+    if settings.model is not None and settings.model.api_key is not None:
+        yield settings.model.api_key.get_secret_value()
+    if settings.sequential_thinking is not None:
+        yield from secret_values(settings.sequential_thinking.env)
 
 
 def config_path(config: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -391,6 +416,28 @@ def _model(entry: _Entry, problems: list[Problem]) -> Any:
         problems.append(Problem(place, "is no text, or empty.", "write api_key: ${NAME_OF_A_VARIABLE}."))
         return _REFUSED
     return entry.value
+
+
+def _mcp_servers(
+    entry: _Entry | None,
+    environ: Mapping[str, str],
+    systems: dict[str, SystemSettings],
+    unusable: Mapping[str, UnusableSettings],
+    problems: list[Problem],
+) -> McpServers:
+    """Read the file of MCP servers that another program keeps, where one is named, and add its systems."""
+    if entry is None or entry.value is None:
+        return McpServers()
+    if not isinstance(entry.value, str) or not entry.value.strip():
+        problems.append(wrong_value(entry.place, entry.written, "the path of a JSON file"))
+        return McpServers()
+    source = _beside(entry, entry.value)
+    found = read_mcp_servers(
+        source, environ, taken=[*systems, *unusable], place=entry.place, problems=problems
+    )
+    for name, spec in found.servers.items():
+        systems[name] = McpSettings(kind="mcp", **spec.model_dump(exclude_unset=True))
+    return found
 
 
 def _beside(entry: _Entry, text: str) -> Path:

@@ -65,6 +65,8 @@ _ACTIONS = {
     ControlAction.APPROVE: "agreed to",
     ControlAction.REJECT: "refused",
     ControlAction.EDIT: "edited",
+    ControlAction.CLAIM: "claimed",
+    ControlAction.REPORT: "reported of",
 }
 _GOES_ON = frozenset({ControlAction.RESUME, ControlAction.RETRY})
 """Requests after which whoever carried them out drives."""

@@ -46,6 +46,7 @@ DEFAULTABLE_KEYS = (
     "timeout_seconds",
     "heartbeat_timeout_seconds",
     "idempotent",
+    "skills",
     "cache",
     "approval",
     "cost",
@@ -340,7 +341,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-_RECORDS = frozenset({"fallback", "verify", "cache"})
+_RECORDS = frozenset({"fallback", "verify", "cache", "acceptance"})
 _TASK_KEY_SET = frozenset(TASK_KEYS)
 _FIELD_SET = _TASK_KEY_SET - {"depends_on"}
 

@@ -20,6 +20,8 @@ _COLOURS: Mapping[TaskStatus, tuple[str, str]] = {
     TaskStatus.READY: ("#e7f5ff", "#1c7ed6"),
     TaskStatus.RUNNING: ("#74c0fc", "#1864ab"),
     TaskStatus.RETRYING: ("#fff3bf", "#f08c00"),
+    TaskStatus.OFFERED: ("#e5dbff", "#7048e8"),
+    TaskStatus.CLAIMED: ("#b197fc", "#5f3dc4"),
     TaskStatus.AWAITING_APPROVAL: ("#ffe066", "#e67700"),
     TaskStatus.EXPANDED: ("#e3fafc", "#0c8599"),
     TaskStatus.UNKNOWN: ("#ffec99", "#e8590c"),

@@ -30,6 +30,7 @@ from orchestration.errors import (
     Problem,
     UnroutableTaskError,
 )
+from orchestration.execution.company import Collaborators
 from orchestration.execution.coordinator import ParallelCoordinator
 from orchestration.execution.driven import Driven, enclosing_goals
 from orchestration.execution.identity import is_gone, is_on_this_host
@@ -84,6 +85,7 @@ class OrchestrationDriver(OrchestrationReader):
         options: Everything that shapes how it runs.
         clock: Where time comes from.
         mirror: Is sent status summaries, best effort.
+        collaborators: Are told and asked beside the work.
         rng: Draws the jitter of back-offs.
     """
 
@@ -97,6 +99,7 @@ class OrchestrationDriver(OrchestrationReader):
         options: OrchestratorOptions | None = None,
         clock: Clock | None = None,
         mirror: StateMirror | None = None,
+        collaborators: Collaborators | None = None,
         rng: random.Random | None = None,
     ) -> None:
         super().__init__(storage, options or OrchestratorOptions(), clock or SystemClock(), systems)
@@ -110,6 +113,7 @@ class OrchestrationDriver(OrchestrationReader):
             replanner=replanner,
             planner=planner,
             rng=rng or random.Random(),  # noqa: S311  jitter keeps no secret
+            collaborators=collaborators or Collaborators(),
         )
         self._session: Session | None = None
         self._decided: anyio.Event | None = None
@@ -464,6 +468,9 @@ class OrchestrationDriver(OrchestrationReader):
             open_questions=driven.open_questions,
             approvals={name: note.removeprefix(ASKS_FOR_APPROVAL) for name, note in driven.approvals.items()},
             asked=driven.asked,
+            offered=list(driven.offered),
+            progress=driven.progress,
+            claimed=driven.claimed,
             last_seq=driven.last_seq,
             now_us=self._clock.now_us(),
             # Who was fenced off knows that somebody else drives it, though not who.
@@ -476,6 +483,11 @@ class OrchestrationDriver(OrchestrationReader):
         document: dict[str, Any] = dict(totals_document(add_up(summaries)))
         if self.options.enable_resource_monitoring:
             document["process"] = sample_process()
+        told = self._world.collaborators.told()
+        if self._mirror is not None:
+            told["state_manager"] = self._mirror.collaborator.told()
+        if told:
+            document["collaborators"] = told
         return document
 
     # Orchestrating from inside an attempt

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from orchestration.control import OrchestrationController
 from orchestration.dag import TaskDAG
 from orchestration.dag_file import dag_from_json, dag_to_json
+from orchestration.edits.checks import CALLER
 from orchestration.edits.consequences import Consequences, consequences, what_is_left
 from orchestration.edits.editing import (
     Edited,
@@ -155,7 +156,7 @@ class OrchestrationEditor(OrchestrationController):
         _refuse(edited.problems, asked)
         warnings: list[str] = []
         if not edited.problems and not edited.is_empty:
-            _, problems, warnings = await self._routed(edited)
+            _, problems, warnings = await self._routed(edited, allows_agent=asked.by == CALLER)
             warnings += [f"{problem.path}: {problem.message}" for problem in problems]
         revision = record.revision
         is_applied = not (asked.dry_run or edited.is_empty)
@@ -204,7 +205,7 @@ class OrchestrationEditor(OrchestrationController):
             since = journal.since(asked.undo_to)
             edited = undo_to(subject, then, asked.undo_to, by=asked.by, limits=limits, since=since)
         problems = list(edited.problems)
-        edited, unroutable, warnings = await self._routed(edited)
+        edited, unroutable, warnings = await self._routed(edited, allows_agent=state.allows_agent)
         if unroutable and not problems and not asked.dry_run:
             raise UnroutableTaskError(unroutable)
         values, too_large = await self._values(state, edited)
@@ -243,8 +244,14 @@ class OrchestrationEditor(OrchestrationController):
             refusals=in_order(problems),
         )
 
-    async def _routed(self, edited: Edited) -> tuple[Edited, list[Problem], list[str]]:
+    async def _routed(
+        self, edited: Edited, *, allows_agent: bool = False
+    ) -> tuple[Edited, list[Problem], list[str]]:
         """Find out where new and changed tasks run.
+
+        Args:
+            edited: The edit.
+            allows_agent: Whether what nothing else can run is offered to agents.
 
         Returns:
             The edit with routes and tools, problems named by their operations, and warnings.
@@ -254,7 +261,7 @@ class OrchestrationEditor(OrchestrationController):
             return edited, [], []
         async with self.systems:
             try:
-                routing = await route(work, self.systems)
+                routing = await route(work, self.systems, allows_agent=allows_agent)
             except UnroutableTaskError as exc:
                 return edited, [placed(problem, work, edited) for problem in exc.problems], []
         routed = routed_dag(work, routing)
@@ -343,9 +350,20 @@ def _place(edited: Edited) -> str:
 
 
 def _edit_of(edited: Edited, revision: int, values: Mapping[TaskId, Json]) -> Edit | Graft:
-    alternative = edited.alternative
-    if alternative is None:
+    if edited.alternative is None:
         return Edit(expected_revision=revision, change=edited.change, values=values, undoes=edited.undoes)
+    return graft_of(edited, revision)
+
+
+def graft_of(edited: Edited, revision: int) -> Graft:
+    """Return what is to take a task's place, as it is sent to whoever drives.
+
+    Args:
+        edited: An edit that came to an alternative for one task.
+        revision: The revision it was made for.
+    """
+    alternative = edited.alternative
+    assert alternative is not None, "asked only where a task is to be replaced"
     return Graft(
         task_id=alternative.task_id,
         expected_revision=revision,

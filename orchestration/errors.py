@@ -279,6 +279,22 @@ class TaskNotFoundError(StateError):
         return f"Orchestration {self.orchestration_id!r} has no task {self.task_id!r}.{some}"
 
 
+class ClaimNotFoundError(StateError):
+    """Nobody ever made this claim, or it was removed with its orchestration."""
+
+    code = "claim_not_found"
+
+    def __init__(self, claim_id: str) -> None:
+        super().__init__(claim_id)
+        self.claim_id = claim_id
+
+    def __str__(self) -> str:
+        return (
+            f"There is no claim {self.claim_id!r}. Fix: pass `claim` exactly as claim_task answered it, or claim "
+            "a task."
+        )
+
+
 class NotPossibleError(StateError):
     """The orchestration or task is in a state in which this can't be done."""
 

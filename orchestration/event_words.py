@@ -18,6 +18,10 @@ from orchestration.engine.events import (
     AttemptSucceeded,
     CallerAsked,
     ChildrenGathered,
+    ClaimReleased,
+    ClaimReported,
+    ClaimResumed,
+    ClaimStarted,
     EdgeVerdict,
     Event,
     FallbackStarted,
@@ -33,6 +37,7 @@ from orchestration.engine.events import (
     TaskDecided,
     TaskExpanded,
     TaskFailed,
+    TaskOffered,
     TaskRerouted,
     TasksCancelled,
     TaskSkipped,
@@ -69,9 +74,20 @@ def words_about(event: Event, task_id: TaskId) -> str | None:  # noqa: C901  one
         case RetryDue() if own:
             return "its wait is over"
         case TaskRerouted() if own:
-            return f"its system used up its attempts: it goes to {event.system}"
+            why = event.reason or "its system used up its attempts"
+            return f"{why}: it goes to {event.system}"
         case FallbackStarted() if own:
             return "its fallback takes over"
+        case TaskOffered() if own:
+            return f"offered to agents (offer {event.number})"
+        case ClaimStarted() if own:
+            return f"attempt {event.attempt} is {event.worker}'s: claimed"
+        case ClaimResumed() if own:
+            return f"attempt {event.attempt} goes on: its worker reported late, and nobody else had it"
+        case ClaimReported() if own:
+            return f"attempt {event.attempt} was reported done; that is being checked"
+        case ClaimReleased() if own:
+            return f"attempt {event.attempt} was given back by its worker{_because(event.reason)}"
         case ApprovalRequested() if own:
             return f"somebody is asked to agree to exactly this: {event.shown}"
         case ApprovalGiven() if own:

@@ -272,6 +272,8 @@ _STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[([0-9]+)\]")
 _OPENING = re.compile(r"(\$\$\{)|\$\{")
 
 
+RESULT_NAME = "output"
+"""What `${…}` calls a task's own result, in the arguments of the tool that looks at it."""
 ITEM_NAMES = frozenset({"item", "index"})
 """What references of a task with `foreach` call the element and its place in the list, from 0."""
 

@@ -6,16 +6,19 @@ May import: all of orchestration, stdlib.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orchestration.clock import Clock
+from orchestration.clock import Clock, SystemClock
 from orchestration.errors import InvalidArgumentError
+from orchestration.execution.company import collaborators_of
 from orchestration.execution.memory_storage import MemoryStorage
 from orchestration.execution.state_mirror import StateMirror
+from orchestration.logs import hide
+from orchestration.models import AGENT
 from orchestration.options import OrchestratorOptions
 from orchestration.orchestrator import AdvancedTaskOrchestrator
 from orchestration.planning.decomposer import AdvancedTaskDecomposer
@@ -26,9 +29,12 @@ from orchestration.planning.proposal import LanguageModel, SystemTools
 from orchestration.planning.replanner import CollaboratorReplanner, FirstReplanner, has_replanner
 from orchestration.planning.sequential_thinking import OpenThinking
 from orchestration.ports import Replanner, Storage, System
+from orchestration.systems.agent import AgentSystem
+from orchestration.systems.catalog import ToolCatalog
 from orchestration.systems.controller import ControllerSystem
+from orchestration.systems.health import SystemPolicy
 from orchestration.systems.registry import SystemRegistry
-from orchestration.systems.router import CONTROLLER_KIND, served_names
+from orchestration.systems.router import CAPABLE_KINDS, served_names
 
 CONTROLLER_NAME = "controller"
 """The system a `unified_controller` becomes."""
@@ -53,6 +59,8 @@ def create_advanced_task_orchestrator(
     model: LanguageModel | None = None,
     clock: Clock | None = None,
     rng: random.Random | None = None,
+    policies: Mapping[str, SystemPolicy] | None = None,
+    secrets: Iterable[str] = (),
 ) -> AdvancedTaskOrchestrator:
     """Return an orchestrator; every argument is optional. Needs no running event loop.
 
@@ -61,8 +69,10 @@ def create_advanced_task_orchestrator(
         sequential_thinking: Plans: may have `analyze_task_decomposition(…)` and `generate_alternative_plan(…)`.
         state_manager: The storage (`storage.SqliteStorage(path)` makes everything durable; in memory when absent), or
             an object with `set_state`, which is sent status summaries.
-        monitoring_system: Accepted, not told anything yet.
-        load_balancer: Accepted, not asked anything yet.
+        monitoring_system: Is told how each attempt went, `performance_analyzer.record_metric(system, metric, value)`,
+            and asked now and then for `get_monitoring_dashboard_data()`. Any method may be missing.
+        load_balancer: Chooses the instance of a system that has several, `select_instance(system)`, and is told how
+            that went, `record_request_completion(id, response_time_ms, success, error=)`. Any method may be missing.
         max_concurrent_tasks: Attempts at once, over all orchestrations; beats `settings`. 5 unless said otherwise.
         enable_detailed_metrics: Logs every state change at DEBUG; beats `settings`.
         systems: Where tasks run, by the names tasks use.
@@ -73,11 +83,13 @@ def create_advanced_task_orchestrator(
             `ModelPlanner(ModelOptions(name="anthropic:…"))`.
         clock: Where time comes from.
         rng: Draws the jitter of back-offs.
+        policies: What is declared about how some systems may be asked: attempts at once, a rate.
+        secrets: Keys, tokens and passwords that must be neither stored nor shown when a system sends them back; those
+            that systems were given under telling names are known anyway.
 
     Raises:
         InvalidArgumentError: A collaborator or system has none of the methods that are looked for.
     """
-    del monitoring_system, load_balancer  # told and asked once systems report their load
     if settings is not None and not isinstance(settings, OrchestratorOptions):
         raise InvalidArgumentError("settings", settings, "OrchestratorOptions")
     options = settings or OrchestratorOptions()
@@ -97,11 +109,15 @@ def create_advanced_task_orchestrator(
             fix = f"give the system another name, or pass no unified_controller: it becomes system {CONTROLLER_NAME!r}."
             raise InvalidArgumentError("systems", CONTROLLER_NAME, "a name of its own", fix)
         named[CONTROLLER_NAME] = ControllerSystem(unified_controller, CONTROLLER_NAME)
-    storage, mirror = _storage(state_manager)
+    named.setdefault(AGENT, AgentSystem())
+    storage, mirror = _storage(state_manager, clock)
     if model is not None and not callable(getattr(model, "propose", None)):
         fix = 'write ModelPlanner(ModelOptions(name="provider:model")).'
         raise InvalidArgumentError("model", model, "a planner with propose(request, trail)", fix)
-    registry = SystemRegistry(named)
+    registry = SystemRegistry(named, policies=policies, clock=clock, secrets=secrets)
+    hide(registry.redactor)
+    registry.aids.history = storage.load_history
+    registry.aids.find_tools = ToolCatalog(registry, clock=clock)
     decomposer = AdvancedTaskDecomposer(
         sequential_thinking=sequential_thinking,
         thinking=thinking,
@@ -122,6 +138,7 @@ def create_advanced_task_orchestrator(
         options=replace(options, **chosen) if chosen else options,
         clock=clock,
         mirror=mirror,
+        collaborators=collaborators_of(monitoring_system, load_balancer, clock or SystemClock()),
         rng=rng,
     )
 
@@ -152,13 +169,15 @@ async def _find_tools(registry: SystemRegistry) -> list[SystemTools]:
     found = []
     for name, survey in surveys.items():
         system = registry.get(name)
+        if system.kind == AGENT:  # whether anybody will claim a task is for whoever submits it to know
+            continue
         found.append(
             SystemTools(
                 name=name,
                 kind=system.kind,
                 tools=tuple(survey.tools),
                 serves=served_names(system),
-                takes_any=system.kind == CONTROLLER_KIND,
+                takes_any=system.kind in CAPABLE_KINDS,
                 error=survey.error,
             )
         )
@@ -182,13 +201,13 @@ def _systems(systems: object) -> dict[str, System]:
     return dict(systems)
 
 
-def _storage(state_manager: Any) -> tuple[Storage, StateMirror | None]:
+def _storage(state_manager: Any, clock: Clock | None) -> tuple[Storage, StateMirror | None]:
     """Return the storage that a state manager is or stands beside."""
     if state_manager is None:
         return MemoryStorage(), None
     if all(hasattr(state_manager, name) for name in ("create_orchestration", "append", "acquire_lease")):
         return state_manager, None
     if callable(getattr(state_manager, "set_state", None)):
-        return MemoryStorage(), StateMirror(state_manager)
+        return MemoryStorage(), StateMirror(state_manager, clock)
     expected = "a storage (such as storage.SqliteStorage(path)) or an object with set_state(key, value)"
     raise InvalidArgumentError("state_manager", state_manager, expected)

@@ -17,6 +17,8 @@ _TOLD = (
     TaskStatus.AWAITING_APPROVAL,
     TaskStatus.REPLANNING,
     TaskStatus.RUNNING,
+    TaskStatus.CLAIMED,
+    TaskStatus.OFFERED,
     TaskStatus.RETRYING,
     TaskStatus.SKIPPED,
     TaskStatus.CANCELLED,

@@ -17,7 +17,18 @@ from orchestration.models import TaskEdge, TaskId, TaskNode
 from orchestration.options import Limits
 from orchestration.task_rules import is_item
 
-RUNS_NOTHING = ("tool", "arguments", "foreach", "fallback", "verify", "cache", "approval", "idempotent")
+RUNS_NOTHING = (
+    "tool",
+    "arguments",
+    "foreach",
+    "fallback",
+    "verify",
+    "cache",
+    "approval",
+    "idempotent",
+    "acceptance",
+    "skills",
+)
 """Fields that say something about an attempt: a parent makes none."""
 _SHOWN = 10
 """Tasks of a ring of parents that are named."""
@@ -149,7 +160,7 @@ class HierarchyRules:
 def _as_parent(node: TaskNode, parts: list[TaskId]) -> Iterator[Problem]:
     for name in RUNS_NOTHING:
         value = getattr(node, name)
-        if value is True or value in (None, {}):
+        if value is True or value in (None, {}, []):
             continue
         told = f"is set, but {node.task_id!r} has parts ({', '.join(parts[:3])}{', …' if len(parts) > 3 else ''}) and "
         yield Problem(

@@ -1,12 +1,15 @@
 """Logging: structlog on top of the standard logger `advanced_task_orchestration`. Logs are for people, never
 parsed.
 
-May import: structlog (late), stdlib.
+May import: orchestration.{plain_text, redaction}, structlog (late), stdlib.
 
 Importing the package configures nothing. A library user decides with the standard library alone,
 `logging.getLogger("advanced_task_orchestration").setLevel(logging.DEBUG)`; the command line and the server
 call `configure`. Every call becomes a standard record whose `extra` holds the fields (`record.operation`,
 `record.task_id`, …), so any handler and formatter can use them. Logs go to stderr: stdout belongs to answers.
+
+What orchestrators of this process keep secret is taken out of every field, and by our own handler out of tracebacks and
+of what other libraries log, too.
 
 structlog is imported when something is really logged (it costs 0.13 s), and a level that is off costs one
 comparison.
@@ -21,6 +24,9 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO
 
+from orchestration.plain_text import printable_text
+from orchestration.redaction import NOTHING_SECRET, Redactor
+
 if TYPE_CHECKING:
     import structlog
 
@@ -29,6 +35,21 @@ LOGGER_NAME = "advanced_task_orchestration"
 
 _RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 """Names the standard record uses itself; a field of that name gets a `_` at its end."""
+
+
+class _Hidden:
+    """What is taken out of all logs."""
+
+    redactor = NOTHING_SECRET
+
+
+def hide(redactor: Redactor) -> None:
+    """Take what this redactor knows out of all logs from now on, besides what is taken out already.
+
+    For the whole process: a library that one orchestrator uses logs without saying for whom.
+    """
+    if not redactor.secrets <= _Hidden.redactor.secrets:
+        _Hidden.redactor = Redactor(_Hidden.redactor.secrets | redactor.secrets)
 
 
 class Logger:
@@ -121,7 +142,7 @@ class _Handler(logging.StreamHandler[TextIO]):
     def format(self, record: logging.LogRecord) -> str:
         if self.formatter is None:
             self.formatter = _formatter(self.stream, as_json=self._as_json)
-        return super().format(record)
+        return _Hidden.redactor.text(super().format(record))
 
 
 @functools.cache
@@ -133,6 +154,7 @@ def _structured(name: str) -> structlog.stdlib.BoundLogger:
         logging.getLogger(name),
         processors=[
             structlog.contextvars.merge_contextvars,
+            _without_secrets,
             _keep_record_fields,
             structlog.stdlib.render_to_log_kwargs,
         ],
@@ -140,6 +162,15 @@ def _structured(name: str) -> structlog.stdlib.BoundLogger:
         context_class=dict,
     ).bind()
     return logger
+
+
+def _without_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Take secrets out of the texts, in lists and objects too; what is neither is told when it is written."""
+    if _Hidden.redactor:
+        for name, value in event.items():
+            if isinstance(value, str | dict | list):
+                event[name] = _Hidden.redactor.json(value)
+    return event
 
 
 def _keep_record_fields(
@@ -168,12 +199,21 @@ def _formatter(stream: TextIO, *, as_json: bool) -> logging.Formatter:
         _add_time,
         structlog.stdlib.ExtraAdder(),
     ]
-    if as_json:
-        describe.append(structlog.processors.format_exc_info)
+    describe.append(structlog.processors.format_exc_info)
+    if not as_json:  # in JSON they are escapes already, or read by a program
+        describe.append(_printable)
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=describe,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
     )
+
+
+def _printable(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Keep what others wrote from steering the terminal; what is no text is shown as Python writes it."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable_text(value)
+    return event
 
 
 def _add_time(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

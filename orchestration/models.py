@@ -30,8 +30,10 @@ TASK_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}(~[0-9]{1,3})?(\[[0-9]{1,6}\]
 AUTO = "auto"
 """The system preference that lets the router choose."""
 
+AGENT = "agent"
+"""The system whose tasks are offered to agents; no other one may have this name."""
+
 NOT_YET_AVAILABLE: Mapping[str, str] = {
-    "acceptance": "a check that must hold before a result counts",
     "deadline_seconds": "a deadline for one task",
     "user_weight": "a weight in the ranking formula",
 }
@@ -82,6 +84,10 @@ class TaskStatus(StrEnum):
     """Waits for its back-off."""
     AWAITING_APPROVAL = "awaiting_approval"
     """Everything is there; somebody must agree to exactly this before it runs."""
+    OFFERED = "offered"
+    """Anybody who asks for work may take it."""
+    CLAIMED = "claimed"
+    """A worker has taken it."""
     EXPANDED = "expanded"
     """Its work is done by its children; it settles with them."""
     UNKNOWN = "unknown"
@@ -241,6 +247,34 @@ def _approver(value: object) -> object:
     return {True: "person", False: None}.get(value, value) if isinstance(value, bool) else value
 
 
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Acceptance:
+    """What must hold before a task's result counts: reported is not verified. All that is given must hold.
+
+    A result that is not accepted fails the attempt as `not_accepted`, which is retried.
+    """
+
+    condition: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    """CEL over `output` and `context`."""
+    output_schema: dict[str, JsonValue] | None = None
+    """JSON Schema of the output."""
+    tool: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """A tool that looks at the work and fails where it is not right: a declared command that runs the tests."""
+    arguments: dict[str, JsonValue] = field(default_factory=dict)
+    """The tool's arguments; `${task.path}` as in the task's own."""
+    system_preference: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """Where the tool is; the task's own system when absent."""
+    timeout_seconds: PositiveSeconds = 300.0
+    """Longest run of the tool."""
+
+    def __post_init__(self) -> None:
+        """Refuse a check that checks nothing."""
+        if self.condition is None and self.output_schema is None and self.tool is None:
+            raise ValueError("expected at least one of condition, output_schema and tool")
+        if self.tool is None and (self.arguments or self.system_preference is not None):
+            raise ValueError("arguments and system_preference are the tool's; name the tool")
+
+
 Approver: TypeAlias = Literal["person", "caller"]
 """Who may agree to a task: only a person, or the calling agent as well."""
 
@@ -331,6 +365,10 @@ class TaskNode:
     """What is done in its place when it has failed."""
     approval: Annotated[Approver | None, BeforeValidator(_approver)] = None
     """Who must agree to its resolved arguments and inputs before it runs: `person` (`true`), or `caller`."""
+    acceptance: Acceptance | None = None
+    """What must hold before its result counts."""
+    skills: list[Annotated[str, Field(min_length=1, max_length=100)]] = field(default_factory=list)
+    """What a worker must have to be given it, where it is offered to agents."""
     foreach: Annotated[str, Field(min_length=1)] | list[JsonValue] | None = None
     """A list, or the reference to one: one child per item, with `${item}` and `${index}`; the output is theirs."""
     parent: Annotated[str, Field(pattern=TASK_ID_PATTERN)] | None = None

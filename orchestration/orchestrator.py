@@ -21,6 +21,7 @@ from orchestration.errors import (
     Problem,
     UnroutableTaskError,
 )
+from orchestration.execution.company import Collaborators
 from orchestration.execution.session import Session
 from orchestration.execution.state_mirror import StateMirror
 from orchestration.models import (
@@ -59,6 +60,7 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
         options: Everything that shapes how it runs.
         clock: Where time comes from.
         mirror: Is sent status summaries, best effort.
+        collaborators: Are told and asked beside the work.
         rng: Draws the jitter of back-offs.
     """
 
@@ -73,6 +75,7 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
         options: OrchestratorOptions | None = None,
         clock: Clock | None = None,
         mirror: StateMirror | None = None,
+        collaborators: Collaborators | None = None,
         rng: random.Random | None = None,
     ) -> None:
         super().__init__(
@@ -85,6 +88,7 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
             options=options,
             clock=clock,
             mirror=mirror,
+            collaborators=collaborators,
             rng=rng,
         )
         self._decomposer = decomposer
@@ -147,11 +151,11 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
         )
         return await save_plan(self.storage, plan, self._clock.now_us()) if store else plan
 
-    async def find_unroutable(self, dag: TaskDAG) -> Sequence[Problem]:
-        """Return what nothing configured could run of a DAG, with what to do about each."""
+    async def find_unroutable(self, dag: TaskDAG, *, allows_agent: bool = False) -> Sequence[Problem]:
+        """Return what nothing configured could run of a DAG, with what to do about each; arguments as for `submit`."""
         async with self.systems:
             try:
-                await route(dag, self.systems)
+                await route(dag, self.systems, allows_agent=allows_agent)
             except UnroutableTaskError as exc:
                 return exc.problems
         return ()
@@ -234,6 +238,7 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
         key: str | None = None,
         on_event: Listener | None = None,
         ask_caller: bool = False,
+        allows_agent: bool = False,
     ) -> OrchestrationId:
         """Start an orchestration whose plan is made while it runs; arguments are those of `submit`.
 
@@ -252,6 +257,7 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
             key=key,
             on_event=on_event,
             ask_caller=ask_caller,
+            allows_agent=allows_agent,
             is_planning=True,
         )
 
@@ -294,6 +300,7 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
         on_event: Listener | None = None,
         reuse: OrchestrationId | None = None,
         ask_caller: bool = False,
+        allows_agent: bool = False,
     ) -> OrchestrationId:
         """Store an orchestration of a DAG and, inside `async with`, start it. Its id is returned once it is durable.
 
@@ -311,6 +318,9 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
                 same here, are completed by their outputs and do not run.
             ask_caller: In ADAPTIVE mode: whether a task that failed, and for which nobody has an alternative, waits for
                 an answer (`edit`, `decide`) instead of failing. Somebody must be there to give it.
+            allows_agent: Whether tasks that nothing else can run, and that name no tool, are offered to agents
+                (`claim_task`) instead of being refused; tasks that are added later, too. Somebody must be there to
+                claim them.
 
         Raises:
             InvalidDagError: The DAG has mistakes; all are listed.
@@ -330,6 +340,7 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
                 on_event=on_event,
                 reuse=reuse,
                 ask_caller=ask_caller,
+                allows_agent=allows_agent,
                 is_started=session is self._session,
             )
 
@@ -346,6 +357,7 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
         on_event: Listener | None = None,
         reuse: OrchestrationId | None = None,
         ask_caller: bool = False,
+        allows_agent: bool = False,
         is_planning: bool = False,
         planning_seconds: float = 0.0,
         is_started: bool = True,
@@ -371,6 +383,7 @@ class AdvancedTaskOrchestrator(OrchestrationKeeper):
             orchestration_id=orchestration_id,
             can_replan=self._world.replanner is not None,
             asks_caller=ask_caller,
+            allows_agent=allows_agent,
             is_planning=is_planning,
             reuse=None if reuse is None else await load_earlier(self.storage, reuse),
         )

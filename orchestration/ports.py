@@ -1,7 +1,8 @@
 """What the orchestrator needs from the world, as Protocols and the plain records they exchange.
 
-May import: orchestration.{models, dag, records, engine.events, clock}, stdlib. What storage exchanges stands in
-`records.py` and is named here, too.
+May import: orchestration.{claim_records, models, dag, records, engine.events, clock}, stdlib.
+What storage exchanges stands in
+`records.py` and `claim_records.py` and is named here, too.
 
 Docstrings here are the specification: the in-memory reference and SQLite pass one contract suite
 (`tests/contract/`), and so does every kind of system.
@@ -15,6 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from orchestration.claim_records import (
+    Claim,
+    ClaimReport,
+    ClaimRequest,
+    ClaimTotals,
+    ClaimVerdict,
+    OfferState,
+    OfferView,
+)
 from orchestration.clock import Clock
 from orchestration.dag import TaskDAG
 from orchestration.engine.events import Recorded
@@ -65,8 +75,14 @@ from orchestration.records import (
 
 __all__ = [
     "AttemptRequest",
+    "AttemptResult",
     "CacheEntry",
     "CachedResult",
+    "Claim",
+    "ClaimReport",
+    "ClaimRequest",
+    "ClaimTotals",
+    "ClaimVerdict",
     "Clock",
     "Commit",
     "ControlAction",
@@ -83,12 +99,14 @@ __all__ = [
     "Needs",
     "NewOrchestration",
     "NewPlan",
+    "OfferView",
     "OrchestrationRecord",
     "OrchestrationTotals",
     "PendingControl",
     "PlanPart",
     "PlanRecord",
     "PlanRevision",
+    "Progress",
     "Replanner",
     "Retained",
     "Retention",
@@ -248,6 +266,69 @@ class Storage(Protocol):
         """Take a request back; False when it was answered already, and then nothing happens."""
         ...
 
+    # Work that is offered to agents
+
+    async def claim_offer(self, request: ClaimRequest) -> Claim | None:
+        """Give a worker the offered task it should do next, and tell whoever drives it; None when there is none.
+
+        One transaction: no two workers ever get one task. Only what is open, in an orchestration that goes on
+        (running or planning), and whose `skills` the worker has all of. The most urgent first, then the one offered
+        longest ago. What the worker failed or gave back itself comes after everything else, and only once every other
+        worker that claimed anything in the last hour has done so, too, or it has been open for the length of its lease.
+        The message is a pending CLAIM request with its `ClaimNote`; the claim holds from `now_us` for the lease the
+        offer names.
+        """
+        ...
+
+    async def report_claim(
+        self, claim_id: str, report: ClaimReport, graft: Graft | None = None
+    ) -> ClaimVerdict:
+        """Take a worker's report, and store it with the message to whoever drives the orchestration: one transaction.
+
+        Accepted while the offer is the claim's: it holds, or has run out and nobody else has taken the task (then it
+        holds again). Where the task is offered anew by then, and open, `done`, `progress` and a `graft` make it a claim
+        of that offer, and a CLAIM message goes before the report's; anything else is only noted.
+
+        `progress` renews the lease, and is no message unless the lease had run out; `release` opens the offer at once;
+        every other report, and one with a `graft`, ends the claim. After the end the same claim is answered as it was
+        answered then (`is_repeated`). Otherwise refused, naming the worker that has the task now; what a refused report
+        says is kept as the claim's summary. Accepted reports survive a power cut.
+
+        Raises:
+            ClaimNotFoundError: There is no such claim.
+        """
+        ...
+
+    async def expire_claim(self, claim_id: str, *, now_us: int) -> Claim:
+        """Let a claim that holds run out if its lease has ended by `now_us`, and return it as it stands then.
+
+        Raises:
+            ClaimNotFoundError: There is no such claim.
+        """
+        ...
+
+    async def load_claim(self, claim_id: str) -> Claim:
+        """Return a claim.
+
+        Raises:
+            ClaimNotFoundError: There is no such claim.
+        """
+        ...
+
+    async def load_offers(
+        self,
+        orchestration_id: OrchestrationId | None = None,
+        *,
+        states: Sequence[OfferState] | None = None,
+        limit: int = 1000,
+    ) -> list[OfferView]:
+        """Return offers, those of one orchestration or of all that have not ended, in the order they are given out."""
+        ...
+
+    async def load_claim_totals(self, orchestration_id: OrchestrationId | None = None) -> ClaimTotals:
+        """Return what workers have done, in one orchestration or in all."""
+        ...
+
     # Results used again
 
     async def load_cached(self, key: str, *, now_us: int) -> CachedResult | None:
@@ -378,6 +459,27 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far an attempt says it has come."""
+
+    done: float | None = None
+    """In units of its own."""
+    total: float | None = None
+    """All of them; None where that is not known."""
+    message: str = ""
+    """What it is doing, in its own words: data of the system, shown and never interpreted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptResult:
+    """An output with what it cost; a system that knows no cost returns the bare output."""
+
+    output: object
+    cost: float | None = None
+    """In US dollars."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRequest:
     """Everything a system is told about one attempt."""
 
@@ -400,10 +502,14 @@ class AttemptRequest:
     """The task's own `system_preference`: a controller may serve several names."""
     timeout_seconds: float | None = None
     """The limit the engine enforces from outside; for systems that can pass one on."""
+    endpoint: str | None = None
+    """The address a load balancer chose for this attempt; only systems that ask for one (`balanced_as`) get it."""
     driver: str = ""
     """Instance of the driver that runs it: what a dead driver left running is found by it."""
     heartbeat: Callable[[], None] = lambda: None
     """To be called when the work gives a sign of life; cheap, from any thread."""
+    progress: Callable[[Progress], None] = lambda _: None
+    """To be called with how far the work has come, which is a sign of life, too; cheap, from any thread."""
 
     @property
     def attempt_id(self) -> str:
@@ -416,6 +522,9 @@ class System(Protocol):
 
     `execute` is called from any number of anyio tasks at once and is cancelled to stop an attempt: it must then end
     the work as far as it can (kill the process group, close the request) before the cancellation leaves it.
+
+    A system that runs in several instances may have a method `balanced_as(request) -> str | None`: the name a load
+    balancer knows them by. What it chooses is the request's `endpoint`.
     """
 
     name: str
@@ -450,7 +559,7 @@ class System(Protocol):
         ...
 
     async def execute(self, request: AttemptRequest) -> object:
-        """Run one attempt and return its output, anything pydantic can make JSON of.
+        """Run one attempt and return its output, anything pydantic can make JSON of, or an `AttemptResult`.
 
         Raises:
             AttemptError: It failed; says whether repeating can help. Any other exception counts as a failure with

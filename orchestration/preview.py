@@ -37,6 +37,7 @@ async def preview_dag(
     workers: int | None = None,
     durations: Mapping[TaskId, float] | None = None,
     assumed_items: int = 1,
+    allows_agent: bool = False,
 ) -> dict[str, Any]:
     """Return what running a DAG would take.
 
@@ -49,6 +50,7 @@ async def preview_dag(
         workers: Attempts at once; the options' concurrency when absent.
         durations: True seconds of tasks, in place of their estimates.
         assumed_items: How many items a `foreach` has whose list is known only during the run.
+        allows_agent: Whether what nothing else can run would be offered to agents.
 
     Returns:
         `dag_id`, `goal`, `mode`, `workers`, `total_tasks`, `width`, `critical_path` (ids), `critical_path_seconds`,
@@ -70,10 +72,12 @@ async def preview_dag(
     reasons: Mapping[TaskId, str] = {}
     if systems is not None:
         async with systems:
-            routing, problems = await _route(dag, systems)
+            routing, problems = await _route(dag, systems, allows_agent=allows_agent)
             dag = routed_dag(dag, routing)
             reasons = {
-                task_id: route_reason(dag.nodes[task_id], system, systems.get(system))
+                task_id: route_reason(
+                    dag.nodes[task_id], system, systems.get(system), routing.reasons.get(task_id)
+                )
                 for task_id, system in routing.routes.items()
             }
     history = await storage.load_history(kinds_of(dag, routing.routes))
@@ -117,10 +121,12 @@ async def preview_dag(
     }
 
 
-async def _route(dag: TaskDAG, registry: SystemRegistry) -> tuple[Routing, Sequence[Problem]]:
+async def _route(
+    dag: TaskDAG, registry: SystemRegistry, *, allows_agent: bool
+) -> tuple[Routing, Sequence[Problem]]:
     """Return where tasks would go, as far as something here can run them, and what is wrong with the others."""
     try:
-        return await route(dag, registry), ()
+        return await route(dag, registry, allows_agent=allows_agent), ()
     except UnroutableTaskError as error:
         problems = error.problems
     stuck = {int(found[1]) for problem in problems if (found := _PLACE.match(problem.path))}
@@ -131,7 +137,7 @@ async def _route(dag: TaskDAG, registry: SystemRegistry) -> tuple[Routing, Seque
         for position, (task_id, node) in enumerate(dag.nodes.items())
         if position not in stuck and task_id not in parents
     }
-    return await route(rest, registry), problems
+    return await route(rest, registry, allows_agent=allows_agent), problems
 
 
 def _tasks(

@@ -26,6 +26,7 @@ class OrchestrationPreviewer(OrchestrationDriver):
         mode: OrchestrationMode | str | None = None,
         workers: int | None = None,
         assumed_items: int = 1,
+        allows_agent: bool = False,
     ) -> dict[str, Any]:
         """Return what running a DAG would take. Nothing runs and nothing is stored.
 
@@ -34,6 +35,7 @@ class OrchestrationPreviewer(OrchestrationDriver):
             mode: How it would be run; the plan's wish, else the options' default when absent.
             workers: Attempts at once; the options' concurrency when absent.
             assumed_items: How many items a `foreach` has whose list is known only during the run.
+            allows_agent: As for `submit`.
 
         Returns:
             What `preview_dag` says, and `plan_id` and `revision` of a stored plan.
@@ -59,6 +61,7 @@ class OrchestrationPreviewer(OrchestrationDriver):
             mode=as_mode(mode) or (plan.mode if plan is not None else None),
             workers=workers,
             assumed_items=assumed_items,
+            allows_agent=allows_agent,
         )
         if plan is not None:
             found["goal"] = plan.goal or found["goal"]

@@ -15,11 +15,12 @@ from orchestration.dag import TaskDAG
 from orchestration.dag_file import dag_from_json
 from orchestration.engine.events import Recorded
 from orchestration.engine.policy import asked_words
-from orchestration.engine.state import ASKS, ASKS_FOR_APPROVAL, State
+from orchestration.engine.state import ASKS, ASKS_FOR_APPROVAL, CLAIMED_BY, REPORTED, State
 from orchestration.errors import NotPossibleError, TaskNotFoundError
 from orchestration.execution.identity import is_gone
 from orchestration.execution.process_sample import sample_process
 from orchestration.execution.recovery import load_state
+from orchestration.execution.views import SAYS
 from orchestration.metrics import totals_document
 from orchestration.models import (
     ErrorRecord,
@@ -86,6 +87,8 @@ class OrchestrationReader(StoryReader):
         unknown = await self._rows_in(record, TaskStatus.UNKNOWN)
         awaiting = await self._rows_in(record, TaskStatus.AWAITING_APPROVAL)
         replanning = await self._rows_in(record, TaskStatus.REPLANNING, _REPLANNING_READ)
+        offered = await self._rows_in(record, TaskStatus.OFFERED)
+        claimed = await self._rows_in(record, TaskStatus.CLAIMED)
         return self._status(
             record,
             [row.task_id for row in running],
@@ -97,6 +100,13 @@ class OrchestrationReader(StoryReader):
                 for row in replanning
                 if row.note is not None and row.note.startswith(ASKS)
             },
+            offered=[row.task_id for row in offered],
+            progress={
+                row.task_id: row.note.removeprefix(SAYS)
+                for row in running
+                if row.note is not None and row.note.startswith(SAYS)
+            },
+            claimed={row.task_id: worker_of(row.note) for row in claimed},
         )
 
     async def _rows_in(
@@ -121,6 +131,9 @@ class OrchestrationReader(StoryReader):
         open_questions: Mapping[TaskId, str] | None = None,
         approvals: Mapping[TaskId, str] | None = None,
         asked: Mapping[TaskId, str] | None = None,
+        offered: Sequence[TaskId] = (),
+        claimed: Mapping[TaskId, str] | None = None,
+        progress: Mapping[TaskId, str] | None = None,
     ) -> dict[str, Any]:
         is_orphan = is_orphaned(record)
         return status_document(
@@ -131,6 +144,9 @@ class OrchestrationReader(StoryReader):
             open_questions=open_questions or {},
             approvals=approvals,
             asked=asked,
+            offered=offered,
+            claimed=claimed,
+            progress=progress,
             last_seq=record.last_seq,
             now_us=self._clock.now_us(),
             is_orphaned=is_orphan,
@@ -305,6 +321,11 @@ class OrchestrationReader(StoryReader):
         if self.options.enable_resource_monitoring:
             document["process"] = sample_process()
         return document
+
+
+def worker_of(note: str | None) -> str:
+    """Return the worker that the note of a claimed task names."""
+    return (note or "").removeprefix(CLAIMED_BY).removesuffix(REPORTED)
 
 
 def is_orphaned(record: OrchestrationRecord) -> bool:

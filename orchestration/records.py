@@ -1,6 +1,7 @@
 """What the Storage port and its callers exchange: leases, commits, rows, requests, results. Plain and immutable.
 
-May import: orchestration.{models, engine.events, engine.inputs}, stdlib. `ports.py`, which lists them too, says what
+May import: orchestration.{claim_records, models, engine.events, engine.inputs}, stdlib.
+`ports.py`, which lists them too, says what
 storage does with them.
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from orchestration.claim_records import ClaimNote, ClaimOutcome, Offer
 from orchestration.engine.events import Event, Recorded
 from orchestration.engine.inputs import DecisionKind, GraphChange, Routes
 from orchestration.models import (
@@ -156,6 +158,10 @@ class ControlAction(StrEnum):
     APPROVE = "approve"
     REJECT = "reject"
     EDIT = "edit"
+    CLAIM = "claim"
+    """A worker has taken an offered task; written by `claim_offer`."""
+    REPORT = "report"
+    """A worker has reported; written by `report_claim`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +204,9 @@ class ControlRequest:
     digest: str | None = None
     """APPROVE: of what is agreed to; None: what is asked about when it is carried out."""
     edit: Edit | Graft | None = None
-    """With EDIT."""
+    """With EDIT. REPORT: tasks that are to be done in place of the claimed one."""
+    claim: ClaimNote | None = None
+    """With CLAIM and REPORT."""
     reason: str = ""
     by: str = "person"
 
@@ -413,6 +421,11 @@ class Commit:
     """What became of requests; one that was withdrawn or answered already is passed over."""
     revisions: Sequence[Revision] = ()
     """Revisions of the plan that the events made, in order."""
+    offers: Sequence[Offer] = ()
+    """Tasks that are offered to agents by the events; each takes the place of an earlier offer of its task. The offer
+    of a task that `tasks` shows in another status than those of `KEEPS_OFFER` is closed."""
+    claim_outcomes: Sequence[ClaimOutcome] = ()
+    """What was found of tasks that workers reported done."""
     is_critical: bool = False
     """Whether the batch must survive a power cut: committed with synchronous=FULL."""
 

@@ -45,6 +45,9 @@ def status_document(
     missing: Sequence[str] = (),
     approvals: Mapping[TaskId, str] | None = None,
     asked: Mapping[TaskId, str] | None = None,
+    offered: Sequence[TaskId] = (),
+    claimed: Mapping[TaskId, str] | None = None,
+    progress: Mapping[TaskId, str] | None = None,
 ) -> dict[str, Any]:
     """Return an orchestration's status.
 
@@ -60,6 +63,9 @@ def status_document(
         missing: What keeps an orphan from going on here, a sentence each.
         approvals: What the tasks would run that wait for somebody's yes.
         asked: Why nobody knows how to go on with the tasks about which the caller is asked.
+        offered: Tasks that wait for a worker.
+        claimed: Tasks that workers have, each with its worker.
+        progress: How far running tasks say they have come.
     """
     has_ended = summary.state.is_terminal
     settled = sum(summary.counts.get(status, 0) for status in SETTLED)
@@ -80,6 +86,7 @@ def status_document(
         },
         "progress_percentage": 100.0 * settled / summary.total_tasks if summary.total_tasks else 100.0,
         "current_running_tasks": running,
+        "progress": _first(progress or {}),
         "estimated_completion_time": 0.0 if has_ended else summary.remaining_seconds,
         "revision": summary.revision,
         "attempts": summary.attempts,
@@ -93,6 +100,8 @@ def status_document(
         "waiting_for_decision": _first(open_questions),
         "waiting_for_approval": _first(approvals or {}),
         "waiting_for_answer": _first(asked or {}),
+        "waiting_for_worker": list(offered)[:ERRORS_SHOWN],
+        "claimed": _first(claimed or {}),
         "reason": summary.reason,
         "missing_systems": list(missing),
         "driver_silent_seconds": None if has_ended or is_orphaned else _silence(record, now_us),

@@ -19,7 +19,16 @@ from orchestration.clock import to_iso
 from orchestration.dag import TaskDAG
 from orchestration.dag_file import dag_from_json
 from orchestration.drawings import Replaced
-from orchestration.engine.events import ApprovalRequested, PlanEdited, PlanRevised, Recorded
+from orchestration.engine.events import (
+    ApprovalRequested,
+    Event,
+    OrchestrationSubmitted,
+    PlanEdited,
+    PlanExtended,
+    PlanRevised,
+    Recorded,
+    TaskRerouted,
+)
 from orchestration.engine.state import ASKS, ASKS_FOR_APPROVAL
 from orchestration.errors import OrchestrationNotFoundError, PlanNotFoundError, TaskNotFoundError
 from orchestration.event_words import words_about
@@ -52,6 +61,18 @@ _REVISIONS_READ = 100
 """Revisions of which the drawing says what they replaced."""
 _UPSTREAMS_TOLD = 20
 _UPSTREAMS_ASKED = 1_000
+
+
+def _reason_in(event: Event, row: TaskRow) -> str:
+    """Return why an event sends a task to the system where it is now; empty where it does not say."""
+    match event:
+        case OrchestrationSubmitted() | PlanRevised() | PlanEdited() | PlanExtended():
+            is_there = event.routes.get(row.task_id) == row.system
+            return event.reasons.get(row.task_id, "") if is_there else ""
+        case TaskRerouted() if event.task_id == row.task_id and event.system == row.system:
+            return event.reason or "the system before used up its attempts"
+        case _:
+            return ""
 
 
 class StoryReader(ABC):
@@ -235,6 +256,7 @@ class StoryReader(ABC):
         elif end > WINDOW and row.finished_at_us is not None:
             end = await self._last_until(record, row.finished_at_us)
         begin = max(0, end - WINDOW)
+        recorded_reason = await self._recorded_reason(orchestration_id, row)
         events: list[dict[str, Any]] = []
         at = begin
         while at < end:
@@ -244,6 +266,7 @@ class StoryReader(ABC):
             at = page[-1].seq
             for recorded in page:
                 told = words_about(recorded.event, task_id)
+                recorded_reason = _reason_in(recorded.event, row) or recorded_reason
                 if told is not None:
                     events.append({"seq": recorded.seq, "at": to_iso(recorded.at_us), "told": told})
         return {
@@ -253,7 +276,7 @@ class StoryReader(ABC):
             "note": row.note,
             "system": row.system,
             "tool": row.tool or (node.tool if node is not None else None),
-            "because": None if node is None else self._route_reason(node, row),
+            "because": None if node is None else self._route_reason(node, row, recorded_reason),
             "waits_for": await self._waits_for(record, row, node),
             "events": events,
             "looked_through": [begin + 1, end],
@@ -272,7 +295,7 @@ class StoryReader(ABC):
                 high = middle - 1
         return low
 
-    def _route_reason(self, node: TaskNode, row: TaskRow) -> str | None:
+    def _route_reason(self, node: TaskNode, row: TaskRow, recorded: str) -> str | None:
         """Return why a task goes where it goes; None while it goes nowhere."""
         if not row.system or row.is_composite:
             return None
@@ -282,7 +305,13 @@ class StoryReader(ABC):
         # The task as it is defined, or the fallback that has taken its place.
         ways = (node, *fallback_nodes(node))
         way = next((each for each in ways if each.tool == row.tool), node)
-        return ("" if way is node else "its fallback took over; ") + route_reason(way, row.system, system)
+        before = "" if way is node else "its fallback took over; "
+        return before + route_reason(way, row.system, system, recorded if way is node else None)
+
+    async def _recorded_reason(self, orchestration_id: OrchestrationId, row: TaskRow) -> str:
+        """Return why the router chose a task's system when the orchestration began; empty where it had no choice."""
+        first = await self.storage.read_events(orchestration_id, after_seq=0, limit=1)
+        return _reason_in(first[0].event, row) if first else ""
 
     async def _waits_for(self, record: OrchestrationRecord, row: TaskRow, node: TaskNode | None) -> list[str]:
         """Return what a task that has not settled waits for."""
@@ -299,6 +328,13 @@ class StoryReader(ABC):
             case TaskStatus.AWAITING_APPROVAL:
                 whose = "the caller's or a person's" if may_caller else "a person's"
                 return [f"{whose} yes to exactly what it would run"]
+            case TaskStatus.OFFERED:
+                asked = (
+                    f" with the skills {', '.join(node.skills)}" if node is not None and node.skills else ""
+                )
+                return [f"a worker{asked} that claims it (claim_task)"]
+            case TaskStatus.CLAIMED:
+                return [f"its worker's report ({row.note or 'claimed'})"]
             case TaskStatus.UNKNOWN:
                 return ["somebody's decision: did its latest attempt take effect?"]
             case TaskStatus.REPLANNING:

@@ -62,6 +62,8 @@ class Submission:
     can_replan: bool = False
     asks_caller: bool = False
     """Whether somebody is there who can say how to go on when a task failed and no alternative is found."""
+    allows_agent: bool = False
+    """Whether what nothing else can run is offered to agents."""
     is_planning: bool = False
     """Whether the plan is still being made; the DAG is empty then."""
     reuse: Earlier | None = None
@@ -95,7 +97,7 @@ async def prepare(
     dag = submission.dag.copy() if submission.is_planning else normalized(submission.dag, options.limits)
     if submission.goal and not dag.goal:
         dag.goal = submission.goal
-    routing = await route(dag, registry)
+    routing = await route(dag, registry, allows_agent=submission.allows_agent)
     dag = routed_dag(dag, routing)
     dag_json = dag_to_json(dag)
     dag_sha256 = hashlib.sha256(dag_json).hexdigest()
@@ -107,6 +109,7 @@ async def prepare(
         routes=dict(routing.routes),
         others=routing.others,
         fallback_routes=routing.fallbacks,
+        reasons=routing.reasons,
         defaults=TaskDefaults(
             max_retries=options.max_retries,
             backoff_factor=options.backoff_factor,
@@ -114,6 +117,7 @@ async def prepare(
         ),
         can_replan=submission.can_replan,
         asks_caller=submission.asks_caller,
+        allows_agent=submission.allows_agent,
         is_planning=submission.is_planning,
         timeout_seconds=dag.timeout_seconds or options.orchestration_timeout_seconds,
     )

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 
 from orchestration.control import DRIVER_SECONDS
 from orchestration.driver import Live
-from orchestration.editor import OrchestrationEditor
 from orchestration.engine.state import State
 from orchestration.errors import (
     LeaseHeldError,
@@ -26,13 +25,14 @@ from orchestration.logs import get_logger
 from orchestration.models import OrchestrationId, OrchestrationStatus
 from orchestration.ports import OrchestrationRecord
 from orchestration.reader import is_orphaned
+from orchestration.work_desk import WorkDesk
 
 log = get_logger()
 
 _NO_PLANNER = "Its plan was still being made, and there is no planner here that could go on with it."
 
 
-class OrchestrationKeeper(OrchestrationEditor):
+class OrchestrationKeeper(WorkDesk):
     """What can be done about orchestrations nobody drives."""
 
     def _missing(self, record: OrchestrationRecord) -> list[str]:

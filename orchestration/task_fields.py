@@ -12,21 +12,22 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestration.errors import Problem
-from orchestration.models import MAX_FALLBACKS, CachePolicy, Fallback, Verification
+from orchestration.models import MAX_FALLBACKS, Acceptance, CachePolicy, Fallback, Verification
 from orchestration.problems import problems_in, shown, unknown_key
 
 FALLBACK_KEYS = tuple(field.name for field in dataclasses.fields(Fallback))
 VERIFY_KEYS = tuple(field.name for field in dataclasses.fields(Verification))
+ACCEPTANCE_KEYS = tuple(field.name for field in dataclasses.fields(Acceptance))
 CACHE_KEYS = tuple(field.name for field in dataclasses.fields(CachePolicy))
 
 
 def without_unknown(path: str, task: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
-    """Return a task whose records (`fallback`, `verify`, `cache`) have known keys only; `problems` gets the others.
+    """Return a task whose records (`fallback`, `verify`, …) have known keys only; `problems` gets the others.
 
     Fallbacks too deep inside each other are left out, so that nothing later has to go down after them.
     """
     found = dict(task)
-    for name, known in (("verify", VERIFY_KEYS), ("cache", CACHE_KEYS)):
+    for name, known in (("verify", VERIFY_KEYS), ("cache", CACHE_KEYS), ("acceptance", ACCEPTANCE_KEYS)):
         if isinstance(task.get(name), Mapping):
             found[name] = _known(f"{path}.{name}", task[name], known, problems)
     if isinstance(task.get("fallback"), Mapping):

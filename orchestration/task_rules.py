@@ -1,6 +1,6 @@
 """What one task may say, looked at by itself: sizes, and which of its fields go together.
 
-May import: orchestration.{errors, expressions, fallbacks, models, options, problems}, stdlib.
+May import: orchestration.{errors, expressions, fallbacks, json_schemas, models, options, problems}, stdlib.
 
 What only shows in the whole graph (edges, references, parents) is in `validation.py` and `hierarchy_rules.py`.
 """
@@ -11,12 +11,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestration.errors import Problem, ReferenceResolutionError
-from orchestration.expressions import has_references, whole_reference
+from orchestration.errors import ConditionError, Problem, ReferenceResolutionError
+from orchestration.expressions import compile_condition, has_references, whole_reference
 from orchestration.fallbacks import fallbacks_in
+from orchestration.json_schemas import check_schema
 from orchestration.models import (
     MAX_FALLBACKS,
     MAX_NESTING,
+    Acceptance,
     Fallback,
     Json,
     TaskId,
@@ -36,6 +38,8 @@ class Text:
     value: Json
     has_item: bool = False
     """Whether `${item}` and `${index}` are the element of the task's `foreach` there."""
+    has_result: bool = False
+    """Whether `${output}` is the task's own result there."""
 
 
 def is_item(task_id: TaskId) -> bool:
@@ -49,6 +53,7 @@ def is_plain(node: TaskNode) -> bool:
         node.arguments
         or node.metadata
         or node.verify
+        or node.acceptance
         or node.cache
         or node.fallback
         or node.foreach is not None
@@ -61,7 +66,11 @@ def is_plain(node: TaskNode) -> bool:
 def has_texts(node: TaskNode) -> bool:
     """Return quickly whether a task may have references."""
     return bool(
-        node.foreach or node.fallback or node.verify or (node.arguments and has_references(node.arguments))
+        node.foreach
+        or node.fallback
+        or node.verify
+        or node.acceptance
+        or (node.arguments and has_references(node.arguments))
     )
 
 
@@ -87,6 +96,8 @@ def task_problems(node: TaskNode, path: str, limits: Limits, *, is_live: bool) -
         yield from json_problems(f"{path}.metadata", node.metadata)
     if node.verify is not None or node.cache is not None:
         yield from _repetition(node, path)
+    if node.acceptance is not None:
+        yield from _acceptance(node.acceptance, f"{path}.acceptance")
     if node.arguments:
         yield from _arguments(node.arguments, f"{path}.arguments", limits)
     if node.foreach is not None:
@@ -101,6 +112,9 @@ def texts_of(node: TaskNode, path: str) -> Iterator[Text]:
     if node.arguments:
         yield from _texts(node.arguments, f"{path}.arguments", has_item=has_item)
     yield from _verification_texts(node.verify, path, has_item=has_item)
+    if node.acceptance is not None:
+        place = f"{path}.acceptance.arguments"
+        yield from _texts(node.acceptance.arguments, place, has_item=has_item, has_result=True)
     if node.foreach is not None:
         yield from _texts(node.foreach, f"{path}.foreach")
     place = path
@@ -172,6 +186,26 @@ def _verify(verify: Verification, path: str, *, idempotent: bool) -> Iterator[Pr
     yield from json_problems(f"{path}.verify.arguments", verify.arguments)
 
 
+def _acceptance(acceptance: Acceptance, path: str) -> Iterator[Problem]:
+    """Check that what is to hold can be looked at."""
+    yield from json_problems(f"{path}.arguments", acceptance.arguments)
+    if acceptance.condition is not None:
+        try:
+            condition = compile_condition(acceptance.condition)
+        except ConditionError as exc:
+            yield Problem(f"{path}.condition", str(exc), "Write CEL over `output` and `context`.")
+        else:
+            if condition.names_status:
+                told = f"is {shown(acceptance.condition)}; only what has succeeded is looked at, so it has no status."
+                yield Problem(f"{path}.condition", told, "Name `output` and `context` only.")
+    if acceptance.output_schema is not None:
+        problems = [*json_problems(f"{path}.output_schema", acceptance.output_schema)]
+        wrong = None if problems else check_schema(acceptance.output_schema)
+        if wrong is not None:
+            problems.append(Problem(f"{path}.output_schema", f"is no JSON Schema: {wrong}."))
+        yield from problems
+
+
 def _foreach(foreach: str | list[Json], path: str, limits: Limits) -> Iterator[Problem]:
     if isinstance(foreach, list):
         yield from _arguments(foreach, path, limits)
@@ -212,17 +246,17 @@ def _verification_texts(verify: Verification | None, path: str, *, has_item: boo
         yield from _texts(verify.arguments, f"{path}.verify.arguments", has_item=has_item)
 
 
-def _texts(value: Json, path: str, *, has_item: bool = False) -> Iterator[Text]:
+def _texts(value: Json, path: str, *, has_item: bool = False, has_result: bool = False) -> Iterator[Text]:
     """Yield each text (and key) in `value` that has a `${`."""
     if isinstance(value, str):
         if "${" in value:
-            yield Text(path, value, has_item)
+            yield Text(path, value, has_item, has_result)
     elif isinstance(value, dict):
         for key, item in value.items():
             place = joined(path, (key,))
             if "${" in key:
-                yield Text(place, {key: None}, has_item)
-            yield from _texts(item, place, has_item=has_item)
+                yield Text(place, {key: None}, has_item, has_result)
+            yield from _texts(item, place, has_item=has_item, has_result=has_result)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _texts(item, f"{path}[{index}]", has_item=has_item)
+            yield from _texts(item, f"{path}[{index}]", has_item=has_item, has_result=has_result)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from orchestration.dag import TaskDAG, find_cycles, sorted_prefix
 from orchestration.errors import ConditionError, InvalidDagError, Problem, ReferenceResolutionError
-from orchestration.expressions import ITEM_NAMES, compile_condition, references_in
+from orchestration.expressions import ITEM_NAMES, RESULT_NAME, compile_condition, references_in
 from orchestration.hierarchy_rules import HierarchyRules
 from orchestration.models import Fallback, TaskEdge, TaskId, TaskNode, TaskStatus
 from orchestration.options import Limits
@@ -215,7 +215,7 @@ class _Check:
             return
         for reference in references:
             named = reference.task_id
-            if text.has_item and named in ITEM_NAMES:
+            if (text.has_item and named in ITEM_NAMES) or (text.has_result and named == RESULT_NAME):
                 continue
             if named not in self.position:
                 is_item = named in ITEM_NAMES

@@ -1,6 +1,6 @@
 """How an answer is told: one sentence, its lines, what to do next; bounded, and cut only between lines.
 
-May import: orchestration.{errors, models}, server.schemas, mcp types, stdlib.
+May import: orchestration.{errors, models, plain_text}, server.schemas, mcp types, stdlib.
 
 A client's context is precious: an answer nobody asked to be long has at most 1,500 characters, none has more than
 8,000, text and structured content alike. What does not fit is counted, and a handle says where the rest is.
@@ -9,13 +9,13 @@ A client's context is precious: an answer nobody asked to be long has at most 1,
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from mcp_types import CallToolResult, TextContent
 
 from orchestration.models import Json
+from orchestration.plain_text import printable_line
 from server.schemas import Answer
 
 SHORT = 1_500
@@ -31,13 +31,11 @@ DEEP = 50
 """Lists and objects inside each other that an answer has as they are; clients give up on JSON at 200."""
 
 _T = TypeVar("_T")
-_UNPRINTABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What would move a terminal's cursor, end a line, turn text round, or is no text at all."""
 
 
 def printable(line: str) -> str:
     """Return a line in which control characters are told as escapes: what tasks and callers wrote stays data."""
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], line)
+    return printable_line(line)
 
 
 def clip(text: str, limit: int = SENTENCE) -> str:
@@ -105,7 +103,7 @@ def tell(answer: Answer, lines: Sequence[str] = (), *, limit: int = SHORT, rest:
         rest: Where lines that do not fit can be read.
     """
     answer.message = clip(answer.message)
-    following = [f"next: {call}" for call in answer.next]
+    following = [printable(f"next: {call}") for call in answer.next]
     room = limit - len(answer.message) - sum(len(line) + 1 for line in following) - 1
     shown = cut_lines([printable(line) for line in lines], room, rest)
     text = "\n".join([answer.message, *shown, *following])

@@ -12,12 +12,24 @@ from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
 from config.settings import Settings, ThinkingCommand
-from config.systems_config import CommandSettings, FunctionSettings, McpSettings, SystemSettings
+from config.systems_config import (
+    AgentSettings,
+    AlitaSettings,
+    CommandSettings,
+    FunctionSettings,
+    HttpSettings,
+    KgotSettings,
+    McpSettings,
+    SystemSettings,
+)
 from orchestration.clock import SystemClock
 from orchestration.errors import ConfigurationError, Problem
+from orchestration.models import AGENT
 from orchestration.ports import Storage, System
 from orchestration.reader import OrchestrationReader
+from orchestration.systems.agent import AgentSystem
 from orchestration.systems.registry import SystemRegistry
+from orchestration.systems.unusable import UnusableSystem
 from storage import SqliteStorage
 from storage.schema import migrations
 
@@ -25,6 +37,7 @@ if TYPE_CHECKING:
     from orchestration.orchestrator import AdvancedTaskOrchestrator
     from orchestration.planning.proposal import LanguageModel
     from orchestration.planning.sequential_thinking import OpenThinking
+    from orchestration.systems.health import SystemPolicy
 
 
 @asynccontextmanager
@@ -95,6 +108,8 @@ def make_orchestrator(
         thinking=thinking or make_thinking(settings.sequential_thinking),
         playbook_folders=settings.playbook_folders,
         model=make_model(settings),
+        policies=make_policies(settings),
+        secrets=settings.secrets,
     )
 
 
@@ -125,6 +140,12 @@ def make_systems(settings: Settings) -> dict[str, System]:
             problems += error.problems
     if problems:
         raise ConfigurationError(problems)
+    systems.update(
+        {
+            name: UnusableSystem(name, found.kind, found.reason)
+            for name, found in settings.unusable_systems.items()
+        }
+    )
     return systems
 
 
@@ -134,18 +155,62 @@ def make_system(name: str, spec: SystemSettings) -> System:
     Raises:
         ConfigurationError: It has functions that can't be imported; lists every one.
     """
-    if isinstance(spec, FunctionSettings):
-        from orchestration.systems.function import FunctionSystem
+    match spec:
+        case FunctionSettings():
+            return _functions(name, spec)
+        case CommandSettings():
+            from orchestration.systems.command import CommandSystem
 
-        return FunctionSystem.from_import_strings(spec.functions, name, threads=spec.threads)
-    if isinstance(spec, CommandSettings):
-        from orchestration.systems.command import CommandSystem
+            return CommandSystem(spec.commands, name)
+        case McpSettings():
+            from orchestration.systems.mcp import McpSystem
 
-        return CommandSystem(spec.commands, name)
-    assert isinstance(spec, McpSettings)
-    from orchestration.systems.mcp import McpSystem
+            return McpSystem(spec, name)
+        case HttpSettings():
+            from orchestration.systems.http import HttpSystem
 
-    return McpSystem(spec, name)
+            return HttpSystem(spec, name)
+        case AlitaSettings():
+            from orchestration.systems.alita import AlitaSystem
+
+            return AlitaSystem(spec, name)
+        case KgotSettings():
+            from orchestration.systems.kgot import KgotSystem
+
+            return KgotSystem(spec, name)
+        case AgentSettings():
+            return AgentSystem(lease_seconds=spec.lease_seconds)
+
+
+def _functions(name: str, spec: FunctionSettings) -> System:
+    from orchestration.systems.function import FunctionSystem
+    from orchestration.systems.process_pool import ProcessOptions
+
+    processes = ProcessOptions(
+        workers=spec.workers,
+        max_tasks_per_worker=spec.max_tasks_per_worker,
+        memory_mb=spec.memory_mb,
+        env=spec.env,
+    )
+    return FunctionSystem.from_import_strings(
+        spec.functions, name, threads=spec.threads, engine=spec.engine, processes=processes
+    )
+
+
+def make_policies(settings: Settings) -> dict[str, SystemPolicy]:
+    """Return what the configuration says about how its systems may be asked, by name."""
+    from orchestration.systems.health import Rate, SystemPolicy
+
+    return {
+        name: SystemPolicy(
+            max_concurrent=spec.max_concurrent,
+            rate=None
+            if spec.rate is None
+            else Rate(requests=spec.rate.requests, per_seconds=spec.rate.per_seconds),
+        )
+        for name, spec in settings.systems.items()
+        if not isinstance(spec, AgentSettings)
+    }
 
 
 class KnownSystems(SystemRegistry):
@@ -159,12 +224,14 @@ class KnownSystems(SystemRegistry):
     """
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__({})
+        super().__init__({}, secrets=settings.secrets)
         self._specs = settings.systems
-        self._made: dict[str, System] = {}
+        self._made: dict[str, System] = {AGENT: AgentSystem()}
+        for name, found in settings.unusable_systems.items():
+            self._made[name] = UnusableSystem(name, found.kind, found.reason)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._specs
+        return name in self._made or name in self._specs
 
     def get(self, name: str) -> System:
         """Return a system, not open."""

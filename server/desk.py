@@ -27,6 +27,8 @@ class Desk:
     clock: Clock = field(default_factory=SystemClock)
     keeps_house: bool = False
     """Whether the server goes on with what loses its driver."""
+    callers_can_claim: bool = True
+    """Whether who starts something here has the tools to do tasks itself: else what nothing can run is refused."""
     took_over: anyio.Event = field(default_factory=anyio.Event)
     """Set when the server has gone on with what it found unfinished, or has nothing of the kind to do."""
     follow: Callable[[OrchestrationId], None] = lambda _: None

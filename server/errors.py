@@ -27,6 +27,7 @@ from mcp_types import INVALID_PARAMS
 from pydantic import ValidationError
 
 from orchestration.errors import (
+    ClaimNotFoundError,
     ControlPendingError,
     IdempotencyConflictError,
     InvalidArgumentError,
@@ -49,6 +50,17 @@ from server.schemas import Call, present
 
 EXAMPLES: Mapping[str, Json] = {
     "action": "start",
+    "claim": "claim-1f2e3d4c5b6a",
+    "evidence": ["pytest -q: 12 passed"],
+    "output": {"path": "report.md"},
+    "skills": ["python"],
+    "status": "done",
+    "subtasks": [
+        {"task_id": "outline", "system_preference": "agent"},
+        {"task_id": "write", "system_preference": "agent", "depends_on": ["outline"]},
+    ],
+    "summary": "The report is written",
+    "worker": "agent-1",
     "max_chars": 4000,
     "offset": 4000,
     "part": "head",
@@ -195,6 +207,11 @@ def _placed(told: Refusal, tool: str, cause: OrchestrationError, given: Mapping[
             )
             look = Call(tool="edit_dag", arguments={"target": name, "dry_run": True})
             return replace(told, field=field, following=look)
+        case "report_task" if isinstance(cause, ProblemsError):
+            return replace(told, field="subtasks")
+        case "report_task" if isinstance(cause, NotPossibleError):
+            claim = clip(str(given.get("claim", "")), 200)
+            return replace(told, field="subtasks", following=_progress(claim))
         case "read_output" if isinstance(cause, StateError):
             return replace(told, field="reference")
         case "control_orchestration" if told.field in {"output", "decision"}:
@@ -233,6 +250,9 @@ def refusal(error: OrchestrationError, systems: Sequence[str] = ()) -> Refusal:
         case IdempotencyConflictError():
             field = "key"
             following = _look_at(error.orchestration_id)
+        case ClaimNotFoundError():
+            field = "claim"
+            following = Call(tool="claim_task", arguments={"worker": EXAMPLES["worker"]})
         case LeaseHeldError() | ControlPendingError():
             following = _look_at(error.orchestration_id)
         case NoFittingPlanError():
@@ -257,6 +277,10 @@ def resource_errors() -> Iterator[None]:
         raise ResourceNotFoundError(str(error)) from error
     except OrchestrationError as error:
         raise ResourceError(f"{error} (code: {error.code})") from error
+
+
+def _progress(claim: str) -> Call:
+    return Call(tool="report_task", arguments={"claim": claim, "status": "progress"})
 
 
 def _look_at(orchestration_id: str, **arguments: Json) -> Call:

@@ -1,6 +1,7 @@
 """Reading an output in parts: as text, a window of it, the lines that contain something, a value at a path.
 
-May import: orchestration.{errors, models}, server.answers, stdlib. Pure: values in, values out.
+May import: orchestration.{errors, models}, orchestration.systems.content_blocks, server.answers, stdlib. Pure: values
+in, values out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from orchestration.errors import InvalidArgumentError
 from orchestration.models import Json
+from orchestration.systems.content_blocks import without_data
 from server.answers import clip, json_size, plural, printable
 
 ROOM = 17_500
@@ -43,10 +45,15 @@ class Window:
 
 
 def as_read(output: Json) -> str:
-    """Return an output as the text that is read: a text as it is, what a command wrote, anything else as JSON."""
+    """Return an output as the text that is read: a text as it is, what a command wrote, anything else as JSON.
+
+    Images and other content that is no text are told in a line each; their data can be read by its path.
+    """
     if isinstance(output, dict) and output.keys() == {"text", "exit_code"}:
         output = output["text"]
-    return output if isinstance(output, str) else json.dumps(output, ensure_ascii=False, indent=1)
+    return (
+        output if isinstance(output, str) else json.dumps(without_data(output), ensure_ascii=False, indent=1)
+    )
 
 
 def window(text: str, start: int, max_chars: int) -> Window:

@@ -118,6 +118,28 @@ def _object_schema(description: str, **more: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": "object", "description": description, **more})
 
 
+def _texts(value: object) -> object:
+    """Take a list, its JSON text, or one text as it is, whatever that begins with."""
+    if isinstance(value, str):
+        try:
+            value = _from_json(value) if value.lstrip().startswith("[") else [value]
+        except ValueError:
+            value = [value]
+    _check(value)
+    return value
+
+
+def _delivered(value: object) -> object:
+    """Take anything; a text that is the JSON of an object or a list is taken as that."""
+    if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return value  # a text that begins so: code, or a note in brackets
+    _check(value)
+    return value
+
+
 _TASK_SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "properties": {
@@ -220,6 +242,25 @@ Dag: TypeAlias = Annotated[
 
 Operations: TypeAlias = Annotated[
     Any,
+    BeforeValidator(_from_json),
+    WithJsonSchema({"type": "array", "items": {"type": "object"}}),
+]
+Report: TypeAlias = Annotated[
+    Literal["progress", "done", "failed", "blocked", "release"], BeforeValidator(_choice)
+]
+Skills: TypeAlias = Annotated[
+    list[Name] | None,
+    BeforeValidator(_names),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}}),
+]
+Evidence: TypeAlias = Annotated[
+    list[str] | None,
+    BeforeValidator(_texts),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}}),
+]
+Delivered: TypeAlias = Annotated[Any, BeforeValidator(_delivered), WithJsonSchema({})]
+Subtasks: TypeAlias = Annotated[
+    list[dict[str, Any]] | None,
     BeforeValidator(_from_json),
     WithJsonSchema({"type": "array", "items": {"type": "object"}}),
 ]
@@ -351,6 +392,10 @@ class Standing(Answer):
     waiting_for_answer: dict[str, str] | None = UNLISTED
     """Why nobody knows how to go on, by task."""
     approvals: list[ApprovalView] | None = None
+    your_tasks: dict[str, str] | None = UNLISTED
+    """What is to be done, by task, of those that wait for a worker: `claim_task` gives them out."""
+    claimed: dict[str, str] | None = UNLISTED
+    """Who has it, by task."""
     reason: str | None = UNLISTED
     """Why it is, or was, cancelled."""
     missing_systems: list[str] | None = UNLISTED
@@ -376,6 +421,8 @@ class OrchestrationView(BaseModel):
     """How many tasks wait for a decision."""
     waiting_for_approval: int | None = None
     """How many wait for somebody's yes."""
+    waiting_for_worker: int | None = None
+    """How many wait for a worker to claim them."""
 
 
 class EventView(BaseModel):
@@ -473,3 +520,43 @@ class MetricsAnswer(Answer):
     orchestration_id: str | None = None
     window: str | None = None
     metrics: JsonObject
+
+
+class SystemView(BaseModel):
+    """Somewhere tasks run."""
+
+    system: str
+    kind: str
+    tools: int
+    """How many it has; 0 of one that takes tasks by their description."""
+    health: Literal["ok", "probing", "resting", "not_asked", "unreachable"]
+    """`not_asked`: it failed too often; `probing`: one attempt tries it; `resting`: it said "too many requests"."""
+    detail: str | None = None
+    """Why it is not well."""
+    running: int | None = None
+    limit: int | None = None
+    """Most attempts at once."""
+    success_rate: float | None = None
+    """Of its latest attempts, 0 to 1."""
+    mean_seconds: float | None = None
+    story: list[str] | None = None
+    """What changed lately."""
+
+
+class ToolView(BaseModel):
+    """A tool a task may name."""
+
+    system: str
+    tool: str
+    does: str | None = None
+    arguments: dict[str, str] | None = None
+    """Types by name; those with a question mark may be left out."""
+    more_arguments: int | None = None
+
+
+class SystemsAnswer(Answer):
+    """Answer of `list_systems`."""
+
+    systems: list[SystemView] | None = None
+    tools: list[ToolView] | None = None
+    next_cursor: str | None = UNLISTED

@@ -9,6 +9,7 @@ per event class, are as fast as code written by hand for the commonest events an
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar, get_args
@@ -266,6 +267,21 @@ def decode_tallies(document: str | None, orchestration_id: OrchestrationId) -> T
         (system, tool): Tally(completed, seconds, costs, cost)
         for system, tool, completed, seconds, costs, cost in rows
     }
+
+
+def encode_texts(texts: Sequence[str]) -> str:
+    """Return a few texts as JSON."""
+    return json.dumps(list(texts), ensure_ascii=False)
+
+
+def decode_texts(document: str, what: str) -> tuple[str, ...]:
+    """Return a few texts from JSON, or raise `UnreadableError` naming what has them."""
+    return () if document == "[]" else _decode(_NOTES, document, what)
+
+
+def decode_bool(value: int | None) -> bool | None:
+    """Return a truth that may be unknown."""
+    return None if value is None else bool(value)
 
 
 def encode_plan_parts(

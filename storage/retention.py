@@ -1,6 +1,7 @@
 """Keeps the file from growing for ever: compresses journals of what has ended, later removes it whole.
 
-May import: orchestration.{ports, execution.storage_rules}, storage.{artifacts, codec, database, ids, plans}, stdlib.
+May import: orchestration.{ports, execution.claim_rules, execution.storage_rules}, storage.{artifacts, codec, database,
+ids, plans}, stdlib.
 
 Everything is done in short transactions, between which others write; each looks again at what it is about to touch,
 because an orchestration may have been reopened, or been dealt with by another process, meanwhile. Pages that become
@@ -13,6 +14,7 @@ import sqlite3
 from dataclasses import dataclass
 from functools import partial
 
+from orchestration.execution.claim_rules import BUSY_WITHIN_US
 from orchestration.execution.storage_rules import (
     ABANDONED_AFTER_US,
     ANSWERS_KEPT_US,
@@ -130,7 +132,15 @@ def _remove(database: sqlite3.Connection, number: int, abandoned: int) -> int:
     if row is None:
         return 0
     touched = 0
-    for table in ("control", "journal", "journal_archive", "orchestration_revision", "task"):
+    for table in (
+        "claim",
+        "offer",
+        "control",
+        "journal",
+        "journal_archive",
+        "orchestration_revision",
+        "task",
+    ):
         touched += database.execute(f"DELETE FROM {table} WHERE orchestration = ?", (number,)).rowcount  # noqa: S608
     touched += database.execute("DELETE FROM orchestration WHERE number = ?", (number,)).rowcount
     ids.keep_taken(database, row[0])
@@ -227,6 +237,7 @@ def _tidy(database: sqlite3.Connection, retention: Retention, now_us: int) -> _T
         (now_us - ANSWERS_KEPT_US, _MOST_SMALL),
     ).rowcount
     remove_silent_drivers(database, now_us)
+    database.execute("DELETE FROM worker WHERE claimed_at_us <= ?", (now_us - BUSY_WITHIN_US,))
     return _Tidied(unused, entries, _MOST_SMALL in (unused, entries, answers))
 
 

@@ -43,6 +43,30 @@ _STRAY_REVISIONS = """
     FROM orchestration_revision JOIN orchestration ON number = orchestration
     WHERE seq NOT BETWEEN 1 AND last_seq
 """
+_STRAY_CLAIMS = """
+    SELECT orchestration_id, claim.task_id, claim.claim_id
+    FROM claim JOIN orchestration ON orchestration.number = claim.orchestration
+    WHERE NOT EXISTS (
+        SELECT 1 FROM offer WHERE offer.orchestration = claim.orchestration AND offer.task_id = claim.task_id
+    )
+"""
+_TORN_OFFERS = """
+    SELECT orchestration_id, offer.task_id, offer.state, offer.claim_id, claim.state
+    FROM offer JOIN orchestration ON orchestration.number = offer.orchestration
+    LEFT JOIN claim ON claim.claim_id = offer.claim_id
+    WHERE (offer.state = 'claimed') IS NOT (claim.state = 'active')
+        AND NOT (offer.state <> 'claimed' AND claim.state IS NULL AND offer.claim_id IS NULL)
+"""
+_FORGOTTEN_CLAIMS = """
+    SELECT orchestration_id, claim.task_id, claim.claim_id
+    FROM claim JOIN orchestration ON orchestration.number = claim.orchestration
+    WHERE claim.state = 'active' AND NOT EXISTS (SELECT 1 FROM offer WHERE offer.claim_id = claim.claim_id)
+"""
+_OFFERS_OF_ENDED = """
+    SELECT orchestration_id, task_id, offer.state
+    FROM offer JOIN orchestration ON orchestration.number = offer.orchestration
+    WHERE finished_at_us IS NOT NULL AND offer.state <> 'closed'
+"""
 _LOST_PARENTS = """
     SELECT orchestration_id, task.task_id, task.parent
     FROM task JOIN orchestration ON orchestration.number = task.orchestration
@@ -58,6 +82,8 @@ _UNUSED = f"""
 """Loose ones are housekeeping's: that they are there is nothing wrong."""
 _OF_NO_ORCHESTRATION = "orchestration NOT IN (SELECT number FROM orchestration)"
 _STRAYS = (
+    ("claim", _OF_NO_ORCHESTRATION, "claim", "of orchestrations"),
+    ("offer", _OF_NO_ORCHESTRATION, "offer", "of orchestrations"),
     ("control", _OF_NO_ORCHESTRATION, "request", "to orchestrations"),
     ("orchestration_revision", _OF_NO_ORCHESTRATION, "revision", "of orchestrations"),
     ("plan_revision", "plan_id NOT IN (SELECT plan_id FROM plan)", "revision", "of plans"),
@@ -88,6 +114,7 @@ def problems(database: sqlite3.Connection) -> list[str]:
         for orchestration_id, task_id, parent in database.execute(_LOST_PARENTS).fetchmany(_MOST_LISTED)
     ]
     found += _few(_revision_gaps(database))
+    found += _few(_torn_offers(database))
     found += [
         f"artifacts: the content of {sha256} does not match its hash"
         for sha256, content in database.execute("SELECT sha256, content FROM artifact")
@@ -160,6 +187,20 @@ def _revision_gaps(database: sqlite3.Connection) -> Iterator[str]:
             yield f"plans: {plan_id!r} has another DAG than its latest revision"
     for orchestration_id, revision, last_seq, seq in database.execute(_STRAY_REVISIONS):
         yield f"revisions: {revision} of {orchestration_id!r} is of entry {seq}; its journal ends at {last_seq}"
+
+
+def _torn_offers(database: sqlite3.Connection) -> Iterator[str]:
+    for orchestration_id, task_id, claim_id in database.execute(_STRAY_CLAIMS):
+        yield f"claims: {claim_id!r} is of task {task_id!r} of {orchestration_id!r}, which was never offered"
+    for orchestration_id, task_id, state, claim_id, claim_state in database.execute(_TORN_OFFERS):
+        yield (
+            f"offers: task {task_id!r} of {orchestration_id!r} is {state}, and its claim {claim_id!r} is "
+            f"{claim_state or 'missing'}"
+        )
+    for orchestration_id, task_id, claim_id in database.execute(_FORGOTTEN_CLAIMS):
+        yield f"claims: {claim_id!r} is active, but task {task_id!r} of {orchestration_id!r} is not held by it"
+    for orchestration_id, task_id, state in database.execute(_OFFERS_OF_ENDED):
+        yield f"offers: task {task_id!r} of {orchestration_id!r} is {state}, but all of it has ended"
 
 
 def _few(found: Iterator[str]) -> list[str]:

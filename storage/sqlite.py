@@ -1,6 +1,6 @@
 """`SqliteStorage`: the Storage port over one SQLite file, shared by any number of processes on one machine.
 
-May import: orchestration.{models, ports, errors, clock, engine.events}, storage.*, anyio, stdlib.
+May import: orchestration.{claim_records, models, ports, errors, clock, engine.events}, storage.*, anyio, stdlib.
 
 What is done stands in `writes.py`, `reads.py` and their smaller neighbours, as functions on a connection's thread;
 `database.py` opens the file and tells its faults. This class hands over, and says what must survive a power cut.
@@ -14,22 +14,30 @@ from pathlib import Path
 
 import anyio.to_thread
 
+from orchestration.claim_records import OfferState
 from orchestration.clock import SystemClock
 from orchestration.engine.events import Recorded
 from orchestration.errors import CorruptRecordError, TaskNotFoundError
 from orchestration.models import OrchestrationId, OrchestrationStatus, PlanId, TaskId, TaskStatus
 from orchestration.ports import (
     CachedResult,
+    Claim,
+    ClaimReport,
+    ClaimRequest,
+    ClaimTotals,
+    ClaimVerdict,
     Commit,
     ControlAnswer,
     ControlRequest,
     Created,
     DriverIdentity,
     DriverView,
+    Graft,
     History,
     Lease,
     NewOrchestration,
     NewPlan,
+    OfferView,
     OrchestrationRecord,
     OrchestrationTotals,
     PendingControl,
@@ -40,7 +48,7 @@ from orchestration.ports import (
     Revision,
     TaskRow,
 )
-from storage import cache, controls, copying, history, plans, reads, soundness, writes
+from storage import cache, claims, controls, copying, history, plans, reads, soundness, writes
 from storage.database import Database, Synchronous
 from storage.faults import DAMAGED_FIX
 from storage.leases import acquire_lease, release_lease, renew_leases, retire_driver
@@ -214,6 +222,48 @@ class SqliteStorage:
     async def withdraw_control(self, control_id: int) -> bool:
         """Take a request back; see `Storage.withdraw_control`."""
         return await self._database.write(partial(controls.withdraw_control, control_id=control_id))
+
+    # Work that is offered to agents
+
+    async def claim_offer(self, request: ClaimRequest) -> Claim | None:
+        """Give a worker what it should do next; see `Storage.claim_offer`. What it was given survives a power cut."""
+        claim = await self._database.write(partial(claims.claim_offer, request=request), full=True)
+        self._sent += claim is not None
+        return claim
+
+    async def report_claim(
+        self, claim_id: str, report: ClaimReport, graft: Graft | None = None
+    ) -> ClaimVerdict:
+        """Take a worker's report; see `Storage.report_claim`."""
+        verdict = await self._database.write(
+            partial(claims.report_claim, claim_id=claim_id, report=report, graft=graft), full=True
+        )
+        self._sent += verdict.control_id is not None and not verdict.is_repeated
+        return verdict
+
+    async def expire_claim(self, claim_id: str, *, now_us: int) -> Claim:
+        """Let a claim run out if its lease has ended; see `Storage.expire_claim`."""
+        return await self._database.write(partial(claims.expire_claim, claim_id=claim_id, now_us=now_us))
+
+    async def load_claim(self, claim_id: str) -> Claim:
+        """Return a claim; see `Storage.load_claim`."""
+        return await self._database.read(partial(claims.load_claim, claim_id=claim_id))
+
+    async def load_offers(
+        self,
+        orchestration_id: OrchestrationId | None = None,
+        *,
+        states: Sequence[OfferState] | None = None,
+        limit: int = 1000,
+    ) -> list[OfferView]:
+        """Return offers in the order they are given out; see `Storage.load_offers`."""
+        return await self._database.read(
+            partial(claims.load_offers, orchestration_id=orchestration_id, states=states, limit=limit)
+        )
+
+    async def load_claim_totals(self, orchestration_id: OrchestrationId | None = None) -> ClaimTotals:
+        """Return what workers have done; see `Storage.load_claim_totals`."""
+        return await self._database.read(partial(claims.load_claim_totals, orchestration_id=orchestration_id))
 
     # Results used again
 

@@ -1,7 +1,7 @@
 """How orchestrations come into the database and advance, within one transaction: plain functions on its thread.
 
-May import: orchestration.{models, ports, errors, execution.history, execution.storage_rules}, storage.{artifacts,
-cache, codec, controls, history, ids, plans, reads}, stdlib.
+May import: orchestration.{models, ports, errors, execution.claim_rules, execution.history, execution.storage_rules},
+storage.{artifacts, cache, claims, codec, controls, history, ids, plans, reads}, stdlib.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from orchestration.errors import (
     StaleFencingTokenError,
     TaskNotFoundError,
 )
+from orchestration.execution.claim_rules import why_all_closed, why_closed
 from orchestration.execution.history import Tallies, count, succeeded_in
 from orchestration.execution.storage_rules import (
     cached_output,
@@ -35,7 +36,7 @@ from orchestration.ports import (
     Revision,
     StoredOutput,
 )
-from storage import artifacts, cache, codec, controls, history, ids, plans, reads
+from storage import artifacts, cache, claims, codec, controls, history, ids, plans, reads
 
 _INSERT_EVENT = "INSERT INTO journal (orchestration, seq, at_us, event) VALUES (?, ?, ?, ?)"
 _UPSERT_TASK = (
@@ -100,6 +101,8 @@ def append(database: sqlite3.Connection, commits: Sequence[Commit]) -> None:
     for orchestration_id, given, at_us in answers:
         controls.answer(database, orchestration_id, given, at_us)
     plans.add_revisions(database, revisions)
+    for commit in commits:
+        heads[commit.lease.orchestration_id].offer(commit)
 
 
 def create_orchestration(database: sqlite3.Connection, new: NewOrchestration) -> Created:
@@ -189,6 +192,7 @@ class _Head:
     __slots__ = (
         "at_us",
         "database",
+        "has_offers",
         "last",
         "number",
         "owner",
@@ -201,13 +205,15 @@ class _Head:
 
     def __init__(self, database: sqlite3.Connection, orchestration_id: OrchestrationId) -> None:
         row = database.execute(
-            "SELECT number, token, last_seq, updated_at_us, took FROM orchestration WHERE orchestration_id = ?",
+            "SELECT number, token, last_seq, updated_at_us, took, EXISTS "
+            "(SELECT 1 FROM offer WHERE offer.orchestration = orchestration.number AND offer.state <> 'closed') "
+            "FROM orchestration WHERE orchestration_id = ?",
             (orchestration_id,),
         ).fetchone()
         if row is None:
             raise OrchestrationNotFoundError(orchestration_id)
         self.database, self.owner = database, orchestration_id
-        self.number, self.token, self.seq, self.at_us, self.took = row
+        self.number, self.token, self.seq, self.at_us, self.took, self.has_offers = row
         self.revision: int | None = None
         self.tallies: Tallies | None = None
         self.last: Commit | None = None
@@ -229,6 +235,25 @@ class _Head:
                 self.tallies = history.tallies_of(self.took, self.owner)
             count(self.tallies, succeeded, commit.tasks)
         self.last = commit
+
+    def offer(self, commit: Commit) -> None:
+        """Store what a commit offers, and close what it says is wanted no more; most have nothing of the kind."""
+        if commit.offers:
+            claims.offer(self.database, self.number, self.owner, commit.offers)
+            self.has_offers = True
+        if self.has_offers:
+            closing = [
+                (row.task_id, because)
+                for row in commit.tasks
+                if (because := why_closed(row.status)) is not None
+            ]
+            claims.close(self.database, self.number, closing)
+            because = why_all_closed(commit.summary.state)
+            if because is not None:
+                claims.close_all(self.database, self.number, because)
+                self.has_offers = False
+        if commit.claim_outcomes:
+            claims.note_outcomes(self.database, self.owner, commit.claim_outcomes)
 
     def write(self) -> None:
         if self.last is None:

@@ -6,6 +6,7 @@ promise, every test named is there. A rule that changes in the document shows he
 
 from __future__ import annotations
 
+from tests.behaviours_of_claims import CLAIM_PROMISES
 from tests.behaviours_of_plans import PLAN_PROMISES
 from tests.promise import Promise, promise
 
@@ -35,6 +36,9 @@ COMPLETE_SECTIONS = (
     "Alternative plans",
     "Composites",
     "Approvals",
+    "Work that is offered",
+    "Reported is not verified",
+    "How much a system takes",
     "Editing a graph that runs",
     "Plans that run while they are made",
     "What must not happen twice",
@@ -92,7 +96,7 @@ PROMISES: tuple[Promise, ...] = (
     ),
     promise(
         "Edges",
-        "`unknown`, `awaiting_approval`, `expanded` and `replanning` are not settled.",
+        "`unknown`, `awaiting_approval`, `offered`, `claimed`, `expanded` and `replanning` are not settled.",
         SPLICE,
         "pending_required_descendants_are_paused_and_everything_else_goes_on",
     ),
@@ -441,7 +445,7 @@ PROMISES: tuple[Promise, ...] = (
     promise(
         "Slots, time, priorities, numbers",
         "`max_concurrent_tasks` limits the running attempts of one orchestrator over all its orchestrations; "
-        "back-offs, approvals, questions and composites hold no slot.",
+        "back-offs, approvals, offers, claims, questions and composites hold no slot.",
         SCHEDULER,
         "never_more_attempts_run_than_there_are_slots",
         "orchestrations_share_the_slots_by_urgency",
@@ -491,4 +495,5 @@ PROMISES: tuple[Promise, ...] = (
         "efficiency_is_how_close_the_run_came_to_the_best_there_could_be",
     ),
     *PLAN_PROMISES,
+    *CLAIM_PROMISES,
 )

@@ -55,7 +55,7 @@ HOMES = {
     "cel": (),
     "yaml": ("orchestration.documents", "config"),
     "aiosqlite": ("storage",),
-    "sqlite3": ("storage", "orchestration.planning"),
+    "sqlite3": ("storage", "orchestration.planning", "orchestration.systems"),
     "pydantic_ai": ("orchestration.planning",),
     "uvicorn": ("server",),
     "starlette": ("server",),

@@ -139,6 +139,10 @@ class ChangeCheck:
             for field in ("approval", "foreach", "parent"):
                 if getattr(node, field) != getattr(old, field):
                     yield self._forbidden(by, told, f".{field}")
+        if old.acceptance is not None and node.acceptance != old.acceptance:
+            yield self._forbidden(
+                by, f"what must hold of task {node.task_id!r} before it counts", ".acceptance"
+            )
         if not old.idempotent:
             for field in ("idempotent", "verify"):
                 if getattr(node, field) != getattr(old, field):

@@ -50,7 +50,8 @@ class Replacing(FieldEditing):
         self._take_out(operation, task_id)
         for node in drafted.nodes:
             is_parent = any(other.parent == node.task_id for other in drafted.nodes)
-            self._add_one(operation, _standing_for(node, old, is_parent=is_parent), instead_of=task_id)
+            stands = _standing_for(node, old, is_parent=is_parent, delivers=node.task_id == delivers)
+            self._add_one(operation, stands, instead_of=task_id)
         names = {node.task_id for node in drafted.nodes}
         for edge in drafted.edges:
             if edge.source_task_id == task_id and task_id not in names:
@@ -183,7 +184,7 @@ def _roots(drafted: Drafted) -> Iterator[TaskId]:
     yield from (node.task_id for node in drafted.nodes if node.parent is None and node.task_id not in fed)
 
 
-def _standing_for(node: TaskNode, old: TaskNode, *, is_parent: bool) -> TaskNode:
+def _standing_for(node: TaskNode, old: TaskNode, *, is_parent: bool, delivers: bool) -> TaskNode:
     """Return a task that takes part in standing for another one.
 
     As for an alternative that is spliced in: what stands for a task that must not be repeated must not be either, and
@@ -200,4 +201,5 @@ def _standing_for(node: TaskNode, old: TaskNode, *, is_parent: bool) -> TaskNode
         approval=approval,
         cache=node.cache if idempotent and approval is None else None,
         parent=old.parent if node.parent is None else node.parent,
+        acceptance=node.acceptance or (old.acceptance if delivers else None),
     )

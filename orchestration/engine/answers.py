@@ -192,6 +192,7 @@ class Answers(AttemptOutcomes):
                 routes=dict(item.routes.systems),
                 others=dict(item.routes.others),
                 fallback_routes=dict(item.routes.fallbacks),
+                reasons=dict(item.routes.reasons),
                 decided=self._decided_late(state, item.edges, item.values),
             ),
         )

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestration.engine.answers import Answers
-from orchestration.engine.core import GOES_ON, Question, driven_already, needs_more, task_of
+from orchestration.engine.claims import Claims
+from orchestration.engine.core import GOES_ON, driven_already, needs_more, task_of
 from orchestration.engine.edges import verdicts
 from orchestration.engine.edit_rules import first_refusal
+from orchestration.engine.effects import Question
 from orchestration.engine.events import (
     ApprovalGiven,
     AttemptInterrupted,
@@ -45,7 +46,7 @@ _LISTED = 20
 """Tasks an error lists."""
 
 
-class Control(Answers):
+class Control(Claims):
     """Decides about requests."""
 
     def _pause(self, state: State, reason: str) -> None:
@@ -58,6 +59,7 @@ class Control(Answers):
             raise _not_possible(state, "resumed", "Only paused ones can.")
         self._record(state, OrchestrationResumed())
         if state.orchestration_id not in self._dormant:
+            self._watch_claims(state, within_seconds=0)
             self._ask_again(state)
 
     def _cancel(self, state: State, reason: str, because: CancelReason = "request") -> None:
@@ -171,6 +173,7 @@ class Control(Answers):
                 routes=dict(change.routes.systems),
                 others=dict(change.routes.others),
                 fallback_routes=dict(change.routes.fallbacks),
+                reasons=dict(change.routes.reasons),
                 decided=self._decided_late(state, change.linked, item.values),
                 undoes=item.undoes,
             ),
@@ -245,6 +248,7 @@ class Control(Answers):
         for task in state.tasks.values():
             if task.status is TaskStatus.RETRYING and task.due_at_us is not None:
                 self._add_deadline(task.due_at_us, "retry", state, task)
+        self._watch_claims(state)
         self._set_time_limit(state)
         self._ask_again(state)
         self._finish_if_settled(state)

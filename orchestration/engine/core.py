@@ -8,7 +8,7 @@ ask for); `engine.py` is the whole.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from orchestration.engine.deadlines import Deadline, DeadlineKind, Deadlines
@@ -16,12 +16,15 @@ from orchestration.engine.edges import verdicts
 from orchestration.engine.effects import (
     AnnounceFinished,
     AskVerification,
+    CheckAcceptance,
     ContinuePlan,
     DescribeApproval,
+    DescribeOffer,
     Effect,
     FindItems,
     GatherOutputs,
     LookUpResult,
+    Question,
     RequestAlternative,
     StartAttempt,
     StopAttempt,
@@ -43,21 +46,27 @@ from orchestration.engine.state import State
 from orchestration.engine.state_base import LONGEST_WAIT_SECONDS
 from orchestration.engine.task_state import TaskState
 from orchestration.errors import NotPossibleError, OrchestrationNotFoundError, TaskNotFoundError
-from orchestration.models import SETTLED, OrchestrationId, OrchestrationStatus, TaskId, TaskStatus
-
-Question = (
-    RequestAlternative
-    | AskVerification
-    | LookUpResult
-    | DescribeApproval
-    | FindItems
-    | GatherOutputs
-    | ContinuePlan
+from orchestration.models import (
+    AGENT,
+    SETTLED,
+    OrchestrationId,
+    OrchestrationMode,
+    OrchestrationStatus,
+    TaskId,
+    TaskStatus,
 )
-"""Effects that are answered with an input of their own."""
 
 _LISTED = 20
 """Tasks an error lists."""
+
+_WANTED: Mapping[DeadlineKind, frozenset[TaskStatus]] = {
+    "timeout": frozenset({TaskStatus.RUNNING, TaskStatus.CLAIMED}),
+    "silence": frozenset({TaskStatus.RUNNING}),
+    "grace": frozenset({TaskStatus.RUNNING}),
+    "retry": frozenset({TaskStatus.RETRYING}),
+    "claim": frozenset({TaskStatus.CLAIMED}),
+}
+"""Statuses of tasks for which a deadline still means something."""
 
 GOES_ON = frozenset({OrchestrationStatus.RUNNING, OrchestrationStatus.PLANNING})
 """Statuses in which tasks start."""
@@ -102,6 +111,8 @@ class EngineCore:
         self._beats: dict[tuple[OrchestrationId, TaskId], int] = {}
         """Latest sign of life of running attempts that must give some; no part of the journal."""
         self._now_us = 0
+        self._wakes_us: int | None = None
+        """When a system takes something again that is closed for a time and has ready tasks."""
         self._deadlines = Deadlines(self._is_live)
         self._decision = Decision()
 
@@ -134,11 +145,15 @@ class EngineCore:
         if orchestration_id in self._dormant:
             self._dormant.discard(orchestration_id)
         elif state is not None:
-            self.scheduler.slots.used -= len(state.running)
+            for task_id in state.running:
+                self.scheduler.ended(state.tasks[task_id])
 
     def next_deadline_us(self) -> int | None:
         """Return the instant at which `DeadlineReached` is due, in microseconds since the epoch; None for never."""
-        return self._deadlines.next_us()
+        due_us = self._deadlines.next_us()
+        if self._wakes_us is None:
+            return due_us
+        return self._wakes_us if due_us is None else min(due_us, self._wakes_us)
 
     def _state(self, orchestration_id: OrchestrationId) -> State:
         state = self.states.get(orchestration_id)
@@ -263,6 +278,8 @@ class EngineCore:
                     self._became_ready(state, task)
                 case TaskStatus.EXPANDED if task.open_children == 0:
                     self._gather(state, task)
+                case TaskStatus.CLAIMED if task.reported is not None:
+                    self._ask_acceptance(state, task)
                 case _:
                     pass
         self._follow(state)
@@ -285,8 +302,11 @@ class EngineCore:
         }
         if task.node.foreach is not None:
             self._ask(state, FindItems(**key, generation=task.generation))
-        elif task.node.approval is not None:
+        elif task.node.approval is not None and task.approved_digest is None:
             self._ask(state, DescribeApproval(**key, generation=task.generation))
+        elif task.system == AGENT:
+            number = task.offers + 1
+            self._ask(state, DescribeOffer(**key, generation=task.generation, number=number))
         else:
             self._ask(state, LookUpResult(**key, generation=task.generation))
 
@@ -297,6 +317,18 @@ class EngineCore:
                 orchestration_id=state.orchestration_id,
                 task_id=task.node.task_id,
                 generation=task.generation,
+            ),
+        )
+
+    def _ask_acceptance(self, state: State, task: TaskState) -> None:
+        assert task.reported is not None, "only what was reported done is looked at"
+        self._ask(
+            state,
+            CheckAcceptance(
+                orchestration_id=state.orchestration_id,
+                task_id=task.node.task_id,
+                attempt=task.attempt,
+                output=task.reported,
             ),
         )
 
@@ -343,10 +375,13 @@ class EngineCore:
 
     def _dispatch(self) -> None:
         """Start the most urgent ready tasks while slots are free."""
-        slots = self.scheduler.slots
-        while (chosen := self.scheduler.next()) is not None:
+        while (chosen := self.scheduler.next(self._now_us)) is not None:
             state, task = chosen
-            slots.used += 1
+            if task.system == AGENT:  # its turn has come in strict order; an offer holds no slot
+                state.held.add(task.node.task_id)
+                self._ask_first(state, task)
+                continue
+            self.scheduler.started(task, self._now_us)
             attempt = task.attempt + 1
             task_id = task.node.task_id
             self._record(state, AttemptStarted(task_id=task_id, attempt=attempt, system=task.system))
@@ -365,6 +400,7 @@ class EngineCore:
                     system=task.system,
                 )
             )
+        self._wakes_us = self.scheduler.wakes_us(self._now_us)
 
     def _stop(self, state: State, task: TaskState, because: StopReason) -> None:
         """Ask a running attempt to stop, and give it a while to do so."""
@@ -383,8 +419,10 @@ class EngineCore:
         )
         self._add_deadline(self._after(self.options.cancel_grace_seconds), "grace", state, task)
 
-    def _free_slot(self) -> None:
-        self.scheduler.slots.used -= 1
+    def _free_slot(self, task: TaskState) -> None:
+        """Take back the slot of an attempt that ends; a worker's holds none."""
+        if task.status is TaskStatus.RUNNING:
+            self.scheduler.ended(task)
 
     # Time
 
@@ -406,8 +444,7 @@ class EngineCore:
         task = state.tasks.get(deadline.task_id)
         if task is None:  # of an alternative plan that could not be stored
             return False
-        wanted = TaskStatus.RETRYING if deadline.kind == "retry" else TaskStatus.RUNNING
-        return task.status is wanted and task.attempt == deadline.attempt
+        return task.status in _WANTED[deadline.kind] and task.attempt == deadline.attempt
 
 
 def task_of(state: State, task_id: TaskId) -> TaskState:
@@ -428,8 +465,13 @@ def may_go_on(state: State, task: TaskState) -> bool:
 
 
 def needs_more(state: State, task: TaskState) -> bool:
-    """Whether something else than a slot keeps a ready task from starting."""
-    if task.is_composite or task.node.cache is not None:
+    """Whether something else than a slot keeps a ready task from starting.
+
+    What is offered to agents waits for no slot, only for its turn where there is a strict order.
+    """
+    if task.is_composite or (task.node.cache is not None and task.system != AGENT):
+        return True
+    if task.system == AGENT and state.mode is not OrchestrationMode.SIMPLE:
         return True
     return not may_go_on(state, task) or (task.node.approval is not None and task.approved_digest is None)
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from orchestration.models import OrchestrationId, TaskId
 
-DeadlineKind: TypeAlias = Literal["timeout", "silence", "grace", "retry", "orchestration"]
+DeadlineKind: TypeAlias = Literal["timeout", "silence", "grace", "retry", "claim", "orchestration"]
 
 _COMPACT_FROM = 1024
 """Deadlines kept before the dead ones among them are looked for; below that they are not worth it."""

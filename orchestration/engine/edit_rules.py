@@ -16,7 +16,15 @@ from orchestration.models import TaskId, TaskStatus
 
 _NAMED = 20
 
-UNBEGUN = frozenset({TaskStatus.PENDING, TaskStatus.PAUSED, TaskStatus.READY, TaskStatus.AWAITING_APPROVAL})
+UNBEGUN = frozenset(
+    {
+        TaskStatus.PENDING,
+        TaskStatus.PAUSED,
+        TaskStatus.READY,
+        TaskStatus.AWAITING_APPROVAL,
+        TaskStatus.OFFERED,
+    }
+)
 """Statuses of tasks whose edges may still change, as long as no attempt was made."""
 
 _CHANGEABLE = UNBEGUN | {TaskStatus.RETRYING}
@@ -35,6 +43,8 @@ def edit_refusal(task: TaskState, action: str) -> str | None:
         return f"it is the child of {task.node.parent!r}; edit that one before it begins"
     if status is TaskStatus.RUNNING:
         return "it is running; cancel the orchestration, or wait for the attempt to end"
+    if status is TaskStatus.CLAIMED:
+        return f"{task.worker} has claimed it; wait for its report, or cancel the orchestration"
     if status is TaskStatus.UNKNOWN:
         return "it waits for a decision about an attempt nobody knows the end of; decide that first"
     if status is TaskStatus.SUPERSEDED:

@@ -1,6 +1,7 @@
 """What the engine asks the world to do. An effect is carried out only after the events that led to it are durable.
 
-May import: orchestration.models, orchestration.engine.events (for `StopReason`), stdlib.
+May import: orchestration.models, orchestration.engine.events (for `StopReason`), orchestration.engine.inputs (for
+`OutputRef`), stdlib.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from orchestration.engine.events import StopReason
+from orchestration.engine.inputs import OutputRef
 from orchestration.models import ErrorRecord, OrchestrationId, OrchestrationStatus, TaskId
 
 
@@ -98,6 +100,36 @@ class GatherOutputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DescribeOffer:
+    """Write down what a worker is told; answered with `OfferDescribed`."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    generation: int
+    number: int
+    """The offer it will be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAtClaim:
+    """Let a claim run out if its lease has ended; answered with `ClaimLooked`."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    claim: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckAcceptance:
+    """Find out whether what was reported done counts; answered with `AcceptanceAnswer`."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    attempt: int
+    output: OutputRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContinuePlan:
     """Make the rest of the plan; answered with `PlanGrown`, as often as there is more, and `PlanEnded`."""
 
@@ -114,16 +146,19 @@ class AnnounceFinished:
     outcome: OrchestrationStatus
 
 
-Effect: TypeAlias = (
-    StartAttempt
-    | StopAttempt
-    | AbandonAttempt
-    | RequestAlternative
-    | AskVerification
+TaskQuestion: TypeAlias = (
+    AskVerification
     | LookUpResult
     | DescribeApproval
     | FindItems
     | GatherOutputs
-    | ContinuePlan
-    | AnnounceFinished
+    | DescribeOffer
+    | LookAtClaim
+    | CheckAcceptance
 )
+"""What is asked about one task beside its attempts; answered with an input of its own."""
+
+Question: TypeAlias = RequestAlternative | ContinuePlan | TaskQuestion
+"""Effects that are answered with an input of their own."""
+
+Effect: TypeAlias = StartAttempt | StopAttempt | AbandonAttempt | AnnounceFinished | Question

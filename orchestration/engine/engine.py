@@ -16,24 +16,30 @@ from orchestration.engine.control import Control
 from orchestration.engine.core import Decision, EngineOptions
 from orchestration.engine.events import RetryDue
 from orchestration.engine.inputs import (
+    AcceptanceAnswer,
     AlternativeFound,
     ApprovalDescribed,
     Approve,
     CacheAnswer,
     Cancel,
+    ClaimLooked,
+    ClaimTaken,
     DeadlineReached,
     Decide,
     EditPlan,
+    GatesChanged,
     Heartbeat,
     Input,
     Interrupt,
     ItemsFound,
     NoAlternative,
+    OfferDescribed,
     OutputsGathered,
     Pause,
     PlanEnded,
     PlanGrown,
     ReportCancelled,
+    ReportClaim,
     ReportFailure,
     ReportSuccess,
     Resume,
@@ -44,7 +50,7 @@ from orchestration.engine.inputs import (
     VerifyAnswer,
 )
 from orchestration.engine.invariants import check_state
-from orchestration.models import ErrorRecord, Json
+from orchestration.models import ErrorRecord, Json, TaskStatus
 
 __all__ = ["Decision", "Engine", "EngineOptions", "error_value"]
 
@@ -116,6 +122,18 @@ class Engine(Control):
                 self._outputs_gathered(item)
             case EditPlan():
                 self._edit(item)
+            case OfferDescribed():
+                self._offer_described(item)
+            case ClaimTaken():
+                self._claim_taken(item)
+            case ReportClaim():
+                self._claim_reported(item)
+            case ClaimLooked():
+                self._claim_looked(item)
+            case AcceptanceAnswer():
+                self._acceptance_answered(item)
+            case GatesChanged():
+                self.scheduler.slots.gates.change(item.gates, now_us)
             case PlanGrown():
                 self._plan_grown(item)
             case PlanEnded():
@@ -135,9 +153,13 @@ class Engine(Control):
             match deadline.kind:
                 case "retry":
                     self._record(state, RetryDue(task_id=deadline.task_id))
+                case "timeout" if task.status is TaskStatus.CLAIMED:
+                    self._claim_out_of_time(state, task)
                 case "timeout":
                     if task.stopping is None:
                         self._stop(state, task, "timeout")
+                case "claim":
+                    self._look_at_claim(state, task)
                 case "silence":
                     self._silent(state, task)
                 case "grace":

@@ -56,10 +56,14 @@ class OrchestrationSubmitted:
     routes: dict[TaskId, str] = field(default_factory=dict)
     others: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
     fallback_routes: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
+    reasons: dict[TaskId, str] = field(default_factory=dict)
+    """Why the router chose so, of tasks that leave it the choice."""
     defaults: TaskDefaults = field(default_factory=TaskDefaults)
     can_replan: bool = False
     asks_caller: bool = False
     """Whether somebody is there who can answer when no alternative plan is found."""
+    allows_agent: bool = False
+    """Whether what nothing else can run is offered to agents, now and when tasks are added."""
     is_planning: bool = False
     """Whether the plan is still being made: its tasks come in `PlanExtended`."""
     timeout_seconds: float | None = None
@@ -204,6 +208,8 @@ class TaskRerouted:
     attempt: int
     """The latest one, on the system before."""
     system: str
+    reason: str = ""
+    """Why it does not go on where it was; empty: that system used up its attempts."""
     type: Literal["task_rerouted"] = "task_rerouted"
 
 
@@ -215,6 +221,63 @@ class FallbackStarted:
     attempt: int
     """The latest one of what came before."""
     type: Literal["fallback_started"] = "fallback_started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOffered:
+    """Everything a task needs is there; any worker may take it. Its brief stands in the offer, outside the journal."""
+
+    task_id: TaskId
+    number: int
+    """Which offer of the task, counted from 1."""
+    lease_seconds: float
+    """How long a claim holds without a report."""
+    type: Literal["task_offered"] = "task_offered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimStarted:
+    """A worker has taken an offered task: an attempt of it."""
+
+    task_id: TaskId
+    attempt: int
+    claim: str
+    worker: str
+    type: Literal["claim_started"] = "claim_started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimResumed:
+    """A worker reported after its claim had run out, and nobody else had taken the task: the claim holds again."""
+
+    task_id: TaskId
+    attempt: int
+    claim: str
+    type: Literal["claim_resumed"] = "claim_resumed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimReported:
+    """A worker reported its task done; what it delivered is looked at before it counts."""
+
+    task_id: TaskId
+    attempt: int
+    claim: str
+    output: OutputRef
+    type: Literal["claim_reported"] = "claim_reported"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimReleased:
+    """A worker gave its task back; anybody may take it."""
+
+    task_id: TaskId
+    attempt: int
+    claim: str
+    has_begun: bool = False
+    """Whether it had reported progress: only then was it an attempt, which uses up a retry."""
+    reason: str = ""
+    type: Literal["claim_released"] = "claim_released"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,6 +399,8 @@ class PlanRevised:
     reason: str = ""
     others: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
     fallback_routes: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
+    reasons: dict[TaskId, str] = field(default_factory=dict)
+    """Why the router chose so, of tasks that leave it the choice."""
     by: str = "planner"
     type: Literal["plan_revised"] = "plan_revised"
 
@@ -364,6 +429,8 @@ class PlanEdited:
     routes: dict[TaskId, str] = field(default_factory=dict)
     others: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
     fallback_routes: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
+    reasons: dict[TaskId, str] = field(default_factory=dict)
+    """Why the router chose so, of tasks that leave it the choice."""
     decided: tuple[EdgeDecided, ...] = ()
     """Of `linked` edges whose upstream has settled."""
     undoes: int | None = None
@@ -379,6 +446,8 @@ class PlanExtended:
     routes: dict[TaskId, str] = field(default_factory=dict)
     others: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
     fallback_routes: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
+    reasons: dict[TaskId, str] = field(default_factory=dict)
+    """Why the router chose so, of tasks that leave it the choice."""
     decided: tuple[EdgeDecided, ...] = ()
     type: Literal["plan_extended"] = "plan_extended"
 
@@ -440,6 +509,11 @@ Event: TypeAlias = (
     | RetryRequested
     | TaskRerouted
     | FallbackStarted
+    | TaskOffered
+    | ClaimStarted
+    | ClaimResumed
+    | ClaimReported
+    | ClaimReleased
     | ApprovalRequested
     | ApprovalGiven
     | ApprovalVoided

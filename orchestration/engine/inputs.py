@@ -20,6 +20,19 @@ DecisionKind: TypeAlias = Literal["retry", "done", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """How much a system takes."""
+
+    limit: int | None = None
+    """Attempts on it at once; None: as many as there are slots."""
+    closed_until_us: int | None = None
+    """Nothing starts there before."""
+    rate: tuple[int, int] | None = None
+    """Starts, and the microseconds they are spread over: never more of them in any such span, but for a burst as large
+    at the beginning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDefaults:
     """What holds for a task that does not say otherwise."""
 
@@ -37,6 +50,8 @@ class Routes:
     """Further systems that can do the same, best first; of tasks that leave the choice to the router."""
     fallbacks: Mapping[TaskId, tuple[str, ...]] = field(default_factory=dict)
     """Where each of a task's nested fallbacks goes, outermost first."""
+    reasons: Mapping[TaskId, str] = field(default_factory=dict)
+    """Why the router chose so, of tasks that leave it the choice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,6 +359,89 @@ class PlanEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OfferDescribed:
+    """What a worker will be told of a task is written down."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    generation: int
+    number: int = 0
+    """Of the offer it was written for."""
+    lease_seconds: float = 300.0
+    error: ErrorRecord | None = None
+    """Why there is nothing to offer: the arguments can't be resolved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimTaken:
+    """A worker has taken an offer; it is durable already."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    number: int
+    """Of the offer."""
+    claim: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportClaim:
+    """What a worker reports of its claim; it is durable already."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    claim: str
+    status: Literal["progress", "done", "failed", "blocked", "release"]
+    reason: str = ""
+    """In the worker's words."""
+    output: OutputRef | None = None
+    """With `done`."""
+    value: Json = None
+    has_begun: bool = False
+    """With `release`: whether progress had been reported."""
+    error: ErrorRecord | None = None
+    """With `done`: why the output can't be used."""
+    alternative: AlternativeFound | None = None
+    """Tasks that are to be done in place of this one; the claim ends with them."""
+    jitter: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimLooked:
+    """How a claim stands whose lease should have ended."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    claim: str
+    is_expired: bool
+    again_at_us: int = 0
+    """Where it has not: when to look again."""
+    jitter: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptanceAnswer:
+    """Whether what a worker reported done was found to be."""
+
+    orchestration_id: OrchestrationId
+    task_id: TaskId
+    attempt: int
+    output: OutputRef
+    value: Json = None
+    error: ErrorRecord | None = None
+    """Why it is not accepted."""
+    jitter: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatesChanged:
+    """How much systems take has changed."""
+
+    gates: Mapping[str, Gate]
+    """By system; others stay as they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     """A running attempt gave a sign of life."""
 
@@ -377,5 +475,11 @@ Input: TypeAlias = (
     | EditPlan
     | PlanGrown
     | PlanEnded
+    | OfferDescribed
+    | ClaimTaken
+    | ReportClaim
+    | ClaimLooked
+    | AcceptanceAnswer
+    | GatesChanged
     | Heartbeat
 )

@@ -9,12 +9,14 @@ from collections import Counter
 
 from orchestration.engine.state import State
 from orchestration.engine.task_state import TaskState
-from orchestration.models import SETTLED, OrchestrationStatus, TaskStatus
+from orchestration.models import AGENT, SETTLED, OrchestrationStatus, TaskStatus
 
 _BEGUN = frozenset(
     {
         TaskStatus.READY,
         TaskStatus.AWAITING_APPROVAL,
+        TaskStatus.OFFERED,
+        TaskStatus.CLAIMED,
         TaskStatus.EXPANDED,
         TaskStatus.RUNNING,
         TaskStatus.RETRYING,
@@ -62,9 +64,10 @@ def _check_task(state: State, task: TaskState) -> None:
         waits = parent is not None and state.tasks[parent].status is not TaskStatus.EXPANDED
         assert undecided or waits, f"{name} is {task.status} although nothing is left to wait for"
     _check_children(state, task)
+    _check_claim(task)
     if task.status is TaskStatus.AWAITING_APPROVAL:
         assert task.asked_digest, f"{name} awaits an approval nobody is asked for"
-    if task.status is TaskStatus.RUNNING and task.node.approval:
+    if task.status in {TaskStatus.RUNNING, TaskStatus.OFFERED, TaskStatus.CLAIMED} and task.node.approval:
         assert task.approved_digest, f"{name} runs although nobody agreed to it"
     assert not task.is_asked or task.status is TaskStatus.REPLANNING, (
         f"{name} asks although it is {task.status}"
@@ -79,6 +82,19 @@ def _check_task(state: State, task: TaskState) -> None:
         assert is_over, f"{name} is {task.status} while the orchestration is being cancelled"
     if task.status is TaskStatus.SUPERSEDED:
         assert state.current(name) != name or name in state.removed, f"{name} is superseded by nothing"
+
+
+def _check_claim(task: TaskState) -> None:
+    name = task.node.task_id
+    if task.status is TaskStatus.CLAIMED:
+        assert task.claim, f"{name} is claimed under no name"
+        assert task.worker, f"{name} is claimed by nobody"
+    if task.status in {TaskStatus.OFFERED, TaskStatus.CLAIMED}:
+        assert task.offers, f"{name} is {task.status} without an offer"
+        assert task.system == AGENT, f"{name} is {task.status}, but goes to {task.system}"
+    assert task.reported is None or task.status is TaskStatus.CLAIMED, (
+        f"{name} is looked at although it is {task.status}"
+    )
 
 
 def _check_children(state: State, task: TaskState) -> None:

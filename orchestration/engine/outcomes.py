@@ -35,6 +35,9 @@ from orchestration.models import ErrorRecord, OrchestrationMode, OrchestrationSt
 APPROVAL_VOID = "approval_void"
 """Code of the failure of an attempt that was not what somebody had agreed to, and did not begin."""
 
+CIRCUIT_OPEN = "circuit_open"
+"""Code of the failure of an attempt that its system's circuit breaker did not let through."""
+
 MAY_HAVE_HAPPENED = "cancelled while it ran; its effect may have happened"
 """Of a cancelled task that is not idempotent."""
 
@@ -50,7 +53,7 @@ class AttemptOutcomes(EngineCore):
             return
         state, task = found
         decided = verdicts(task, TaskStatus.COMPLETED, report.value, state.context)
-        self._free_slot()
+        self._free_slot(task)
         self._record(
             state,
             AttemptSucceeded(
@@ -82,7 +85,7 @@ class AttemptOutcomes(EngineCore):
             case "timeout" | "silence":
                 self._attempt_failed(state, task, _timeout_error(state, task), report.jitter)
             case "cancelled":
-                self._free_slot()
+                self._free_slot(task)
                 note = "" if task.node.idempotent else MAY_HAVE_HAPPENED
                 self._record(state, TasksCancelled(task_ids=(report.task_id,), note=note))
                 self._finish_if_settled(state)
@@ -103,19 +106,20 @@ class AttemptOutcomes(EngineCore):
             self._left_open(state, task, open_error(error))
             return
         task_id = task.node.task_id
-        self._free_slot()
+        self._free_slot(task)
         if error.code == APPROVAL_VOID and state.status is not OrchestrationStatus.CANCELLING:
             self._record(state, ApprovalVoided(task_id=task_id, attempt=task.attempt))
             return
         self._record(state, AttemptFailed(task_id=task_id, attempt=task.attempt, error=error))
         retries = state.defaults.max_retries if task.node.max_retries is None else task.node.max_retries
         is_ending = state.status is OrchestrationStatus.CANCELLING
-        if error.retryable and task.failures <= retries and not is_ending:
+        is_elsewhere = error.code == CIRCUIT_OPEN and task.others and task.node.idempotent
+        if error.retryable and task.failures <= retries and not is_ending and not is_elsewhere:
             self._schedule_retry(state, task, error, jitter)
         elif is_ending:
             self._fail(state, task, error)
         elif error.retryable and task.others and task.node.idempotent:
-            self._record(state, TaskRerouted(task_id=task_id, attempt=task.attempt, system=task.others[0]))
+            self._go_elsewhere(state, task, error)
         elif task.node.fallback is not None:
             self._record(state, FallbackStarted(task_id=task_id, attempt=task.attempt))
         elif self._may_replan(state, task):
@@ -124,10 +128,20 @@ class AttemptOutcomes(EngineCore):
             self._fail(state, task, error)
         self._finish_if_settled(state)
 
+    def _go_elsewhere(self, state: State, task: TaskState, error: ErrorRecord) -> None:
+        """Let a task go on at the next system that can do the same."""
+        reason = f"{task.system} is not tried at present" if error.code == CIRCUIT_OPEN else ""
+        self._record(
+            state,
+            TaskRerouted(
+                task_id=task.node.task_id, attempt=task.attempt, system=task.others[0], reason=reason
+            ),
+        )
+
     def _left_open(self, state: State, task: TaskState, error: ErrorRecord) -> None:
         """Give up an attempt nobody knows the end of and that must not be repeated."""
         task_id = task.node.task_id
-        self._free_slot()
+        self._free_slot(task)
         if state.status is OrchestrationStatus.CANCELLING:
             self._record(state, TasksCancelled(task_ids=(task_id,), note=MAY_HAVE_HAPPENED))
             self._finish_if_settled(state)
@@ -140,7 +154,10 @@ class AttemptOutcomes(EngineCore):
             state.defaults.backoff_factor if task.node.backoff_factor is None else task.node.backoff_factor
         )
         delay = backoff_seconds(factor, task.failures, jitter)
-        delay = min(max(delay, error.retry_after_seconds or 0.0), LONGEST_WAIT_SECONDS)
+        asked = error.retry_after_seconds or 0.0
+        # Whatever waits for a system that is not tried at present must not come back all at once.
+        delay = asked + delay if error.code == CIRCUIT_OPEN else max(delay, asked)
+        delay = min(delay, LONGEST_WAIT_SECONDS)
         due_at_us = self._after(delay)
         self._record(
             state,
@@ -183,7 +200,7 @@ class AttemptOutcomes(EngineCore):
         )
         note = f"work may continue at {task.system}"
         if task.stopping == "cancelled":
-            self._free_slot()
+            self._free_slot(task)
             self._record(state, TasksCancelled(task_ids=(task_id,), note=note))
             self._finish_if_settled(state)
         else:

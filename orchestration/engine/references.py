@@ -27,6 +27,9 @@ def renamed_references(node: TaskNode, renamed: Mapping[str, str]) -> TaskNode:
         verify=None
         if node.verify is None
         else replace(node.verify, arguments=_followed(node.verify.arguments, renamed)),
+        acceptance=None
+        if node.acceptance is None
+        else replace(node.acceptance, arguments=_followed(node.acceptance.arguments, renamed)),
         fallback=_fallback_followed(node.fallback, renamed),
         foreach=None if foreach is None else _follow(foreach, renamed),
     )

@@ -1,6 +1,6 @@
 """Chooses which ready task starts next, over all orchestrations of an engine, within the slots there are.
 
-May import: orchestration.{dag, models, options}, orchestration.engine.{prioritizer, ready_queue, state,
+May import: orchestration.{dag, models, options}, orchestration.engine.{gates, prioritizer, ready_queue, state,
 task_state}, stdlib.
 
 Prior art: list scheduling with upward ranks (see `prioritizer.py`). Adaptive: expected durations are corrected by what
@@ -9,11 +9,13 @@ tasks of the same kind really took, and the queue is ranked anew as results come
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from orchestration.dag import DEFAULT_DURATION_SECONDS
+from orchestration.engine.gates import Gates
 from orchestration.engine.prioritizer import DynamicTaskPrioritizer
-from orchestration.engine.ready_queue import Key, RankedQueue, ReadyQueue, StrictQueue
+from orchestration.engine.ready_queue import Admits, Key, RankedQueue, ReadyQueue, StrictQueue
 from orchestration.engine.state import State
 from orchestration.engine.task_state import TaskState
 from orchestration.models import OrchestrationId, OrchestrationMode, OrchestrationStatus, TaskId, TaskStatus
@@ -26,6 +28,10 @@ _GOES_ON = frozenset({OrchestrationStatus.RUNNING, OrchestrationStatus.PLANNING}
 Kind = tuple[str, str | None]
 
 
+def _anything(_system: str) -> bool:
+    return True
+
+
 @dataclass(slots=True)
 class SlotPool:
     """How many attempts may run at once; engines of one orchestrator share one."""
@@ -34,6 +40,8 @@ class SlotPool:
     used: int = 0
     lent: int = 0
     """Slots that attempts lend to what they wait for: an orchestration of their own."""
+    gates: Gates = field(default_factory=Gates)
+    """How much each system takes."""
 
     @property
     def is_free(self) -> bool:
@@ -153,6 +161,10 @@ class AdaptiveTaskScheduler:
         self.prioritizer = prioritizer or DynamicTaskPrioritizer()
         self._is_adaptive = is_adaptive
         self._entries: dict[OrchestrationId, _Entry] = {}
+        self._systems: set[str] = set()
+        """Every system that ever had a ready task; only ever counted."""
+        self._now_us = 0
+        """When it was last asked for a task."""
 
     def add(self, state: State) -> None:
         """Take an orchestration in, with whatever of it is ready."""
@@ -166,7 +178,7 @@ class AdaptiveTaskScheduler:
         self._rank(entry)
         for task_id, task in state.tasks.items():
             if task.status is TaskStatus.READY and task_id not in state.held:
-                entry.queue.push(task_id)
+                self.ready(state, task_id)
 
     def remove(self, orchestration_id: OrchestrationId) -> None:
         """Forget an orchestration."""
@@ -174,12 +186,14 @@ class AdaptiveTaskScheduler:
 
     def ready(self, state: State, task_id: TaskId) -> None:
         """Take in a task that has become ready."""
+        self._systems.add(state.tasks[task_id].system)
         self._entries[state.orchestration_id].queue.push(task_id)
 
     def completed(self, state: State, task: TaskState) -> None:
         """Learn from a completed task, and rank anew when enough has been learned."""
         entry = self._entries[state.orchestration_id]
         entry.durations.observe(task)
+        self.slots.gates.took(task.system, task.duration_us)
         entry.results += 1
         if entry.is_adaptive and entry.results >= entry.next_rerank:
             entry.next_rerank = int(entry.results * _RERANK_GROWTH) + 1
@@ -195,26 +209,80 @@ class AdaptiveTaskScheduler:
         entry.ranked_at_scale = durations.scale
         entry.queue.rerank(entry.keys)
 
-    def next(self) -> tuple[State, TaskState] | None:
-        """Return the task that should start now; None when no slot is free or nothing may start."""
+    def started(self, task: TaskState, now_us: int) -> None:
+        """Give a slot to a task that starts."""
+        self.slots.used += 1
+        self.slots.gates.started(task.system, now_us)
+
+    def ended(self, task: TaskState) -> None:
+        """Take back the slot of a task whose attempt ends."""
+        self.slots.used -= 1
+        self.slots.gates.ended(task.system)
+
+    def next(self, now_us: int) -> tuple[State, TaskState] | None:
+        """Return the task that should start now; None when no slot is free or nothing may start.
+
+        Args:
+            now_us: Wall time: systems may be closed for a while, or have a declared rate.
+        """
+        self._now_us = now_us
         if not self.slots.is_free:
             return None
+        best = self._best(self._admits)
+        if best is not None and self._may_hold_its_share(best[1].system):
+            slots, busy = self.slots, self._busy()
+            if slots.gates.gives_way(best[1].system, busy, slots.limit):
+                best = self._best(lambda system: self._admits_next(system, busy)) or best
+        return best
+
+    def _may_hold_its_share(self, system: str) -> bool:
+        """Whether it is worth looking, over all that is ready, whether a system holds its share of the slots."""
+        slots = self.slots
+        most = len(self._systems.union(slots.gates.loads))
+        return most > 1 and slots.gates.running_on(system) >= -(-slots.limit // most)
+
+    def _best(self, admits: Admits) -> tuple[State, TaskState] | None:
         best: tuple[Key, State, TaskId] | None = None
         for entry in self._entries.values():
             if entry.state.status not in _GOES_ON:
                 continue
-            head = entry.queue.head()
+            head = entry.queue.head(admits)
             if head is not None and (best is None or head[0] < best[0]):
                 best = (head[0], entry.state, head[1])
         return None if best is None else (best[1], best[1].tasks[best[2]])
 
+    def _admits(self, system: str) -> bool:
+        return self.slots.gates.admits(system, self._now_us)
+
+    def _admits_next(self, system: str, busy: Collection[str]) -> bool:
+        """Whether a system takes something, and need not give way itself."""
+        slots = self.slots
+        return self._admits(system) and not slots.gates.gives_way(system, busy, slots.limit)
+
+    def _busy(self) -> set[str]:
+        """Return the systems with work, ready or under way."""
+        busy = {name for name, load in self.slots.gates.loads.items() if load.running}
+        for entry in self._entries.values():
+            if entry.state.status in _GOES_ON:
+                busy.update(entry.queue.systems())
+        return busy
+
     @property
     def is_hungry(self) -> bool:
         """Whether something could start if only a slot were free."""
-        return any(
-            entry.state.status in _GOES_ON and entry.queue.head() is not None
+        return self._best(self._admits) is not None
+
+    def wakes_us(self, now_us: int) -> int | None:
+        """Return when a system takes something again that has ready tasks and is closed for a time; None for never."""
+        if self.slots.gates.are_open:
+            return None
+        found = (
+            self.slots.gates.opens_at_us(system, now_us)
             for entry in self._entries.values()
+            if entry.state.status in _GOES_ON
+            for system in entry.queue.systems()
         )
+        return min((opens_us for opens_us in found if opens_us is not None), default=None)
 
     def expected_seconds(self, state: State, task: TaskState) -> float | None:
         """Return a task's expected duration, or None when nothing is known to go by."""
@@ -241,7 +309,7 @@ class AdaptiveTaskScheduler:
         for task_id in state.running:
             spent = (now_us - (state.tasks[task_id].started_at_us or now_us)) / 1_000_000
             longest = max(longest, -entry.keys.get(task_id, (0.0, 0.0))[1] * since_ranking - spent)
-        head = entry.queue.head()
+        head = entry.queue.head(_anything)
         if head is not None:
             longest = max(longest, -head[0][1] * since_ranking)
         work = state.unsettled * entry.durations.default_seconds * scale

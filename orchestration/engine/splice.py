@@ -56,7 +56,10 @@ def plan_revision(state: State, task: TaskState, found: AlternativeFound) -> Pla
         return renamed
     parents = {node.parent for node in dag.nodes.values()}
     tasks = tuple(
-        _renamed(node, renamed, task.node, is_parent=node.task_id in parents) for node in dag.nodes.values()
+        _renamed(
+            node, renamed, task.node, is_parent=node.task_id in parents, delivers=node.task_id == delivers
+        )
+        for node in dag.nodes.values()
     )
     edges = [
         replace(
@@ -78,6 +81,7 @@ def plan_revision(state: State, task: TaskState, found: AlternativeFound) -> Pla
         reason=found.reason,
         others=_under(renamed, found.routes.others),
         fallback_routes=_under(renamed, found.routes.fallbacks),
+        reasons=_under(renamed, found.routes.reasons),
         by=found.by,
     )
 
@@ -105,11 +109,14 @@ def _renaming(state: State, task_ids: Iterable[TaskId]) -> dict[TaskId, TaskId] 
     return renamed
 
 
-def _renamed(node: TaskNode, renamed: dict[str, str], failed: TaskNode, *, is_parent: bool) -> TaskNode:
+def _renamed(
+    node: TaskNode, renamed: dict[str, str], failed: TaskNode, *, is_parent: bool, delivers: bool
+) -> TaskNode:
     """Return the task under its new id, with references to its siblings following them.
 
     What stands for a task that must not be repeated must not be either; and where somebody had to agree to that task,
-    the same one has to agree to each of these. A parent runs nothing: that is for its parts to inherit.
+    the same one has to agree to each of these. What was to hold of its result has to hold of the one that stands for
+    it. A parent runs nothing: that is for its parts to inherit.
     """
     followed = replace(
         renamed_references(node, renamed),
@@ -127,6 +134,7 @@ def _renamed(node: TaskNode, renamed: dict[str, str], failed: TaskNode, *, is_pa
         idempotent=idempotent,
         approval=approval,
         cache=node.cache if idempotent and approval is None else None,
+        acceptance=followed.acceptance or (failed.acceptance if delivers else None),
     )
 
 

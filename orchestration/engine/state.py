@@ -25,6 +25,10 @@ from orchestration.engine.events import (
     CallerAsked,
     CancelRequested,
     ChildrenGathered,
+    ClaimReleased,
+    ClaimReported,
+    ClaimResumed,
+    ClaimStarted,
     FallbackStarted,
     OrchestrationFinished,
     OrchestrationPaused,
@@ -44,6 +48,7 @@ from orchestration.engine.events import (
     TaskDecided,
     TaskExpanded,
     TaskFailed,
+    TaskOffered,
     TaskRerouted,
     TasksCancelled,
     TaskSkipped,
@@ -59,6 +64,12 @@ ASKS = "asks: how to go on? "
 
 ASKS_FOR_APPROVAL = "asks for approval: "
 """How the note of a task begins that waits for somebody's yes."""
+
+CLAIMED_BY = "claimed by "
+"""How the note of a task begins that a worker has; the worker's name follows."""
+
+REPORTED = ", who reported it done; being checked"
+"""How that note ends while what was reported is looked at."""
 
 _SHOWN_NOTE = 300
 """Characters of a task's note."""
@@ -95,6 +106,8 @@ class State(GraphState):
                 self._end_attempt(task, now)
                 task.failures += 1
                 task.error = event.error
+                if task.worker is not None and task.worker not in task.failed_by:
+                    task.failed_by = (*task.failed_by, task.worker)
                 self.cost += task.node.cost or 0.0
             case RetryScheduled():
                 task = self.tasks[event.task_id]
@@ -111,15 +124,41 @@ class State(GraphState):
                 self._settle(task, TaskStatus.FAILED, now, event.verdicts)
             case TaskRerouted():
                 task = self.tasks[event.task_id]
-                task.note = f"goes on at {event.system}: {task.system} used up its attempts"
+                task.note = (
+                    f"goes on at {event.system}: {event.reason or f'{task.system} used up its attempts'}"
+                )
                 task.home = task.home or (task.system, task.others)
                 task.system = event.system
                 task.others = task.others[task.others.index(event.system) + 1 :]
                 task.failures = 0
                 self._forget_approval(task)
+                self._forget_claim(task)
                 self._make_ready(task)
             case FallbackStarted():
                 self._fall_back(event)
+            case TaskOffered():
+                task = self.tasks[event.task_id]
+                task.offers = event.number
+                task.lease_seconds = event.lease_seconds
+                self.held.discard(event.task_id)
+                self._move(task, TaskStatus.OFFERED)
+            case ClaimStarted():
+                self._claim(event, now)
+            case ClaimResumed():
+                task = self.tasks[event.task_id]
+                self._move(task, TaskStatus.CLAIMED)
+                task.started_at_us = now
+                task.due_at_us = None
+                task.is_open = False
+                task.note = f"{CLAIMED_BY}{task.worker}"
+                self.held.discard(event.task_id)
+            case ClaimReported():
+                task = self.tasks[event.task_id]
+                task.reported = event.output
+                task.note = f"{CLAIMED_BY}{task.worker}{REPORTED}"
+                self.touched[event.task_id] = None
+            case ClaimReleased():
+                self._release(event, now)
             case ApprovalRequested():
                 task = self.tasks[event.task_id]
                 task.asked_digest = event.digest
@@ -268,6 +307,7 @@ class State(GraphState):
         task.generation += 1
         task.note = f"fallback {task.fallbacks} goes on at {task.system}"
         self._forget_approval(task)
+        self._forget_claim(task)
         self._start_as_another(task)
 
     def _start(self, event: AttemptStarted, now: int) -> None:
@@ -285,11 +325,41 @@ class State(GraphState):
         if self.first_started_at_us is None:
             self.first_started_at_us = now
 
+    def _claim(self, event: ClaimStarted, now: int) -> None:
+        """Begin an attempt of a worker; it holds no slot."""
+        task = self.tasks[event.task_id]
+        self._move(task, TaskStatus.CLAIMED)
+        task.attempt = event.attempt
+        task.claim, task.worker = event.claim, event.worker
+        task.claimed = (event.attempt, event.claim)
+        task.reported = None
+        task.started_at_us = now
+        task.is_open = False
+        task.note = f"{CLAIMED_BY}{event.worker}"
+        self.attempts += 1
+        if self.first_started_at_us is None:
+            self.first_started_at_us = now
+
+    def _release(self, event: ClaimReleased, now: int) -> None:
+        """Offer a task again that its worker gave back; what it had not begun was no attempt."""
+        task = self.tasks[event.task_id]
+        self._end_attempt(task, now)
+        task.note = f"given back by {task.worker}" + (f": {event.reason}" if event.reason else "")
+        task.note = task.note[:_SHOWN_NOTE]
+        task.claim = task.worker = None
+        if event.has_begun:
+            task.failures += 1
+        else:
+            task.attempt -= 1
+            task.claimed = None
+            self.attempts -= 1
+        self._move(task, TaskStatus.OFFERED)
+
     def _cancel(self, event: TasksCancelled, now: int) -> None:
         """Settle tasks as cancelled. Their edges stay undecided: nothing runs after them any more."""
         for task_id in event.task_ids:
             task = self.tasks[task_id]
-            if task.status is TaskStatus.RUNNING:
+            if task.status in {TaskStatus.RUNNING, TaskStatus.CLAIMED}:
                 self._end_attempt(task, now)
                 task.is_open = not task.node.idempotent
             task.note = event.note or None

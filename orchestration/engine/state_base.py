@@ -59,6 +59,7 @@ class StateBase:
         self.defaults = TaskDefaults()
         self.can_replan = False
         self.asks_caller = False
+        self.allows_agent = False
         self.status = OrchestrationStatus.RUNNING
         self.tasks: dict[TaskId, TaskState] = {}
         self.counts: dict[TaskStatus, int] = {}
@@ -191,6 +192,7 @@ class StateBase:
         task.duration_us += spent
         self.work_us += spent
         task.stopping = None
+        task.reported = None
 
     def _settle(
         self, task: TaskState, status: TaskStatus, now: int, verdicts: tuple[EdgeVerdict, ...] = ()

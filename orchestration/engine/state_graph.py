@@ -36,6 +36,7 @@ class GraphState(StateBase):
         self.defaults = event.defaults
         self.can_replan = event.can_replan
         self.asks_caller = event.asks_caller
+        self.allows_agent = event.allows_agent
         self.submitted_at_us = now
         self.timeout_seconds = event.timeout_seconds
         self._set_deadline(now)
@@ -51,10 +52,7 @@ class GraphState(StateBase):
             self._add_edge(edge)
         self.unsettled = len(self.tasks)
         composites = 0
-        for task_id, others in event.others.items():
-            self.tasks[task_id].others = tuple(others)
-        for task_id, systems in event.fallback_routes.items():
-            self.tasks[task_id].fallback_systems = tuple(systems)
+        self._note_routes(event.others, event.fallback_routes, event.reasons)
         for task_id, task in self.tasks.items():
             composites += task.is_composite
             if task.node.parent is not None:
@@ -115,8 +113,13 @@ class GraphState(StateBase):
             self._count(task, 1)
 
     def _note_routes(
-        self, others: Mapping[TaskId, tuple[str, ...]], fallbacks: Mapping[TaskId, tuple[str, ...]]
+        self,
+        others: Mapping[TaskId, tuple[str, ...]],
+        fallbacks: Mapping[TaskId, tuple[str, ...]],
+        reasons: Mapping[TaskId, str],
     ) -> None:
+        for task_id, reason in reasons.items():
+            self.tasks[task_id].chosen_because = reason
         for task_id, systems in others.items():
             self.tasks[task_id].others = tuple(systems)
         for task_id, systems in fallbacks.items():
@@ -150,8 +153,9 @@ class GraphState(StateBase):
 
         What was asked about a ready one, or agreed to, was about other inputs: that is to be asked anew.
         """
-        if task.status in {TaskStatus.READY, TaskStatus.AWAITING_APPROVAL}:
+        if task.status in {TaskStatus.READY, TaskStatus.AWAITING_APPROVAL, TaskStatus.OFFERED}:
             self._forget_approval(task)
+            self._forget_claim(task)
             self.held.discard(task.node.task_id)
             task.generation += 1
             if task.undecided or task.dead:
@@ -172,6 +176,10 @@ class GraphState(StateBase):
 
     def _forget_approval(self, task: TaskState) -> None:
         task.asked_digest = task.approved_digest = None
+
+    def _forget_claim(self, task: TaskState) -> None:
+        """Let no late report count: what is to be done now is something else."""
+        task.claim = task.worker = None
 
     # Revisions
 
@@ -194,7 +202,7 @@ class GraphState(StateBase):
             parent = self.tasks[old.node.parent]
             parent.open_children -= 1
             parent.children.remove(event.task_id)
-        self._note_routes(event.others, event.fallback_routes)
+        self._note_routes(event.others, event.fallback_routes, event.reasons)
         for edge in event.edges:
             state = self._add_edge(edge)
             if (
@@ -227,7 +235,7 @@ class GraphState(StateBase):
             self._change(self.tasks[node.task_id], node, event.routes)
         self._lay_all(event.added, event.routes)
         again |= dict.fromkeys(node.task_id for node in event.added)
-        self._note_routes(event.others, event.fallback_routes)
+        self._note_routes(event.others, event.fallback_routes, event.reasons)
         self._link(event.linked, event.decided)
         again |= dict.fromkeys(edge.target_task_id for edge in event.linked)
         for task_id in again:
@@ -268,7 +276,9 @@ class GraphState(StateBase):
         task.generation += 1  # what was done under the key so far was something else
         task.system = routes.get(node.task_id, task.system)
         task.others = task.fallback_systems = ()
+        task.chosen_because = ""
         self._forget_approval(task)
+        self._forget_claim(task)
         self.held.discard(node.task_id)
         if task.status is TaskStatus.REPLANNING:
             self._release_paused(task)
@@ -288,7 +298,7 @@ class GraphState(StateBase):
     def _extend(self, event: PlanExtended) -> None:
         """Take in more of a plan that is still being made."""
         self._lay_all(event.tasks, event.routes)
-        self._note_routes(event.others, event.fallback_routes)
+        self._note_routes(event.others, event.fallback_routes, event.reasons)
         self._link(event.edges, event.decided)
         for node in event.tasks:
             self._feed_late(self.tasks[node.task_id])
@@ -325,6 +335,7 @@ class GraphState(StateBase):
             child.index = names[child.node.task_id]
             child.system = parent.system
             child.others = parent.others
+            child.chosen_because = parent.chosen_because
             child.fallback_systems = parent.fallback_systems
         for name in parent.children:
             child = self.tasks[name]
@@ -419,6 +430,8 @@ class GraphState(StateBase):
         if task.home is not None:
             (task.system, task.others), task.home = task.home, None
         self._forget_approval(task)
+        self._forget_claim(task)
+        task.failed_by = ()
         task.is_asked = False
         task.failures = 0
         task.is_unclear = False

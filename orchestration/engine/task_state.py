@@ -78,6 +78,8 @@ class TaskState:
     """Upstreams being replanned that hold this task."""
     others: tuple[str, ...] = ()
     """Further systems that can do the same, best first."""
+    chosen_because: str = ""
+    """Why the router chose its system, where it had the choice."""
     fallback_systems: tuple[str, ...] = ()
     """Where each of its nested fallbacks goes, outermost first."""
     fallbacks: int = 0
@@ -104,6 +106,20 @@ class TaskState:
     """How many items a `foreach` had when it began."""
     index: int | None = None
     """Which item it is for."""
+    offers: int = 0
+    """Times it was offered to agents."""
+    claim: str | None = None
+    """Its latest claim; a late report of it counts until somebody else takes the task."""
+    worker: str | None = None
+    """Whose claim that is."""
+    claimed: tuple[int, str] | None = None
+    """The attempt and the claim of whoever took it last, whatever the task has become since."""
+    lease_seconds: float = 0.0
+    """How long a claim of it holds without a report."""
+    reported: OutputRef | None = None
+    """What its worker says it has delivered, while that is looked at."""
+    failed_by: tuple[str, ...] = ()
+    """Workers whose attempts of this generation failed or ran out."""
     replans: int = 0
     """Alternatives tried in this place before this task."""
     tried: frozenset[str] = frozenset()

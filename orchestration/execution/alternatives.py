@@ -16,7 +16,7 @@ from orchestration.models import TaskStatus
 from orchestration.ports import AlternativeRequest, Replanner
 from orchestration.systems.base import bounded, words_of
 from orchestration.systems.registry import SystemRegistry
-from orchestration.systems.router import route, routed_dag, routes_of
+from orchestration.systems.router import AGENT_KIND, route, routed_dag, routes_of
 
 log = get_logger()
 
@@ -50,11 +50,11 @@ class AlternativeFinder:
             dag = await self._replanner.alternative(await self._request(state, effect))
             if dag is None:
                 return none("the planner had none")
-            routing = await route(dag, self._registry)
+            routing = await route(dag, self._registry, allows_agent=state.allows_agent)
         except OrchestrationError as exc:
-            return none(bounded(words_of(exc)))
+            return none(bounded(self._registry.redactor.text(words_of(exc))))
         except Exception as exc:  # noqa: BLE001  the caller's planner may raise anything; that is no reason to stop
-            words = bounded(words_of(exc))
+            words = bounded(self._registry.redactor.text(words_of(exc)))
             log.warning("The replanner failed", operation="REPLAN_FAILED", task_id=task_id, reason=words)
             return none(f"the planner failed: {words}")
         delivers = dag.metadata.get("delivers")
@@ -83,5 +83,10 @@ class AlternativeFinder:
                 **await self._preparation.element(state, task),  # its tasks may name the item as this one did
             },
             completed=[other for other, entry in state.tasks.items() if entry.status is TaskStatus.COMPLETED],
-            systems=[name for name, survey in surveys.items() if survey.error is None],
+            systems=[
+                name
+                for name, survey in surveys.items()
+                if survey.error is None
+                and (state.allows_agent or self._registry.get(name).kind != AGENT_KIND)
+            ],
         )

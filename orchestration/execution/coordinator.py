@@ -1,6 +1,6 @@
 """Carries out what the engine decides: commits its events, then lets its effects out. The only interpreter of effects.
 
-May import: orchestration.{clock, errors, logs, models, options, ports}, orchestration.engine.*,
+May import: orchestration.{claim_records, clock, errors, logs, models, options, ports}, orchestration.engine.*,
 orchestration.execution.*, anyio, stdlib.
 
 Theory of operation. Reports and requests gather in an inbox. One loop takes what has gathered, feeds it to the engine,
@@ -25,17 +25,13 @@ from contextlib import contextmanager
 import anyio
 import anyio.abc
 
+from orchestration.claim_records import Offer
 from orchestration.clock import Clock
 from orchestration.engine.effects import (
     AbandonAttempt,
     AnnounceFinished,
-    AskVerification,
     ContinuePlan,
-    DescribeApproval,
     Effect,
-    FindItems,
-    GatherOutputs,
-    LookUpResult,
     RequestAlternative,
     StartAttempt,
     StopAttempt,
@@ -44,9 +40,11 @@ from orchestration.engine.engine import Engine
 from orchestration.engine.events import (
     AttemptSucceeded,
     ChildrenGathered,
+    ClaimReported,
     Recorded,
     ResultReused,
     TaskDecided,
+    TaskOffered,
 )
 from orchestration.engine.inputs import (
     DeadlineReached,
@@ -66,6 +64,7 @@ from orchestration.errors import (
     StorageError,
 )
 from orchestration.execution.attempts import AttemptRunner
+from orchestration.execution.claim_outcomes import claim_outcomes_in
 from orchestration.execution.driven import Driven, ListenerQueue, enclosing_goals
 from orchestration.execution.letters import (
     FindAlternative,
@@ -73,6 +72,7 @@ from orchestration.execution.letters import (
     MakePlan,
     reopened_in,
     revision_in,
+    unblocked_by,
 )
 from orchestration.execution.open_ends import tell_open
 from orchestration.execution.outputs import OutputCache
@@ -80,13 +80,16 @@ from orchestration.execution.questions import QuestionDesk
 from orchestration.execution.requests import Request
 from orchestration.execution.revisions import revisions_in
 from orchestration.execution.timer import DeadlineTimer
-from orchestration.execution.views import row_of, summary_of
+from orchestration.execution.views import progress_words, row_of, summary_of
 from orchestration.execution.workers import Workers
 from orchestration.logs import get_logger
 from orchestration.models import OrchestrationId
 from orchestration.ports import CacheEntry, Commit, ControlAnswer, Lease, Listener, Storage, StoredOutput
 
 log = get_logger()
+
+_DELIVERIES = (AttemptSucceeded, TaskDecided, ResultReused, ChildrenGathered, ClaimReported)
+"""Events with which an output is stored."""
 
 
 class ParallelCoordinator:
@@ -189,9 +192,15 @@ class ParallelCoordinator:
         self._feeding += 1
         self._group.start_soon(self._feed, queue)
 
-    def post(self, item: Input, output: StoredOutput | None = None, cached: CacheEntry | None = None) -> None:
+    def post(
+        self,
+        item: Input,
+        output: StoredOutput | None = None,
+        cached: CacheEntry | None = None,
+        offer: Offer | None = None,
+    ) -> None:
         """Put something into the inbox."""
-        self._put(Letter(item, output, cached))
+        self._put(Letter(item, output, cached, offer))
 
     async def request(
         self, item: Request | Interrupt | PlanGrown | PlanEnded, output: StoredOutput | None = None
@@ -230,6 +239,23 @@ class ParallelCoordinator:
         self._inbox.append(letter)
         if self._mail is not None:
             self._mail.set()
+
+    def take_progress(self) -> None:
+        """Have what running attempts say of their progress stored with the next commit, as far as it is news."""
+        is_news = False
+        for (orchestration_id, task_id, attempt), progress in list(self._workers.told.items()):
+            driven = self.driven.get(orchestration_id)
+            task = None if driven is None else driven.state.tasks.get(task_id)
+            told = progress_words(progress)
+            if driven is None or task is None or task.attempt != attempt or task_id not in driven.running:
+                continue
+            if driven.progress.get(task_id) != told:
+                driven.progress[task_id] = told
+                driven.state.touched[task_id] = None
+                self._touched[orchestration_id] = driven
+                is_news = True
+        if is_news:
+            self.post(SlotsFreed())  # a round of its own, where nothing else happens
 
     @contextmanager
     def lend_slot(self) -> Iterator[None]:
@@ -354,17 +380,22 @@ class ParallelCoordinator:
             if decision.events:
                 self.driven[decision.events[0].orchestration_id].is_critical = True
             self._answer_stored(letter)
-        output = letter.output
-        if output is not None and decision.events:
-            first = decision.events[0]
-            # not a late report that nobody waits for any more
-            if isinstance(first.event, AttemptSucceeded | TaskDecided | ResultReused | ChildrenGathered):
-                driven = self.driven[first.orchestration_id]
-                driven.pending_outputs.append(output)
-                self._outputs.put(first.orchestration_id, output.task_id, output.text)
+        if letter.output is not None or letter.offer is not None:
+            self._keep(letter, decision.events)
+        effects += decision.effects
+
+    def _keep(self, letter: Letter, events: list[Recorded]) -> None:
+        """Have what a letter brought stored with what it led to; not where it came too late for anybody."""
+        for recorded in events[:2]:  # a late report of a claim has the claim hold again first
+            driven = self.driven[recorded.orchestration_id]
+            if isinstance(recorded.event, TaskOffered) and letter.offer is not None:
+                driven.pending_offers.append(letter.offer)
+            elif isinstance(recorded.event, _DELIVERIES) and letter.output is not None:
+                driven.pending_outputs.append(letter.output)
+                self._outputs.put(recorded.orchestration_id, letter.output.task_id, letter.output.text)
                 if letter.cached is not None:
                     driven.pending_cached.append(letter.cached)
-        effects += decision.effects
+                return
 
     def _touched_one(self, orchestration_id: OrchestrationId) -> Driven:
         """Return an orchestration that has something to be committed from now on."""
@@ -384,7 +415,7 @@ class ParallelCoordinator:
             is_done=error is None,
             code=getattr(error, "code", ""),
             message="" if error is None else str(error),
-            task_ids=reopened_in(letter.events),
+            task_ids=reopened_in(letter.events) or unblocked_by(driven.state, letter.events),
             revision=revision_in(letter.events),
         )
         self._touched_one(driven.lease.orchestration_id).pending_answers.append(answer)
@@ -452,12 +483,14 @@ class ParallelCoordinator:
         return Commit(
             lease=driven.lease,
             events=driven.pending_events,
-            tasks=[row_of(state.tasks[task_id]) for task_id in state.touched],
+            tasks=[row_of(state.tasks[task_id], driven.progress.get(task_id)) for task_id in state.touched],
             outputs=driven.pending_outputs,
             summary=summary_of(state, self.engine.scheduler),
             cached=driven.pending_cached,
             answers=driven.pending_answers,
             revisions=revisions_in(driven.pending_events),
+            offers=driven.pending_offers,
+            claim_outcomes=claim_outcomes_in(state, driven.pending_events),
             is_critical=driven.is_critical or bool(driven.pending_answers),
         )
 
@@ -476,10 +509,10 @@ class ParallelCoordinator:
                 self._request_alternative(effect)
             case ContinuePlan():
                 self._continue_plan(effect)
-            case AskVerification() | LookUpResult() | DescribeApproval() | FindItems() | GatherOutputs():
-                self._workers.answer(self.driven[effect.orchestration_id].state, effect)
             case AnnounceFinished():
                 self._announce(effect)
+            case _:  # a question about one task
+                self._workers.answer(self.driven[effect.orchestration_id].state, effect)
 
     def _announce(self, effect: AnnounceFinished) -> None:
         driven = self.driven.get(effect.orchestration_id)

@@ -1,6 +1,6 @@
 """One orchestration under a coordinator: its lease, its state, what of it is public, and who waits for it.
 
-May import: orchestration.{models, ports}, orchestration.engine.*, anyio, stdlib.
+May import: orchestration.{claim_records, models, ports}, orchestration.engine.*, anyio, stdlib.
 
 What callers see is what has been committed: the engine's state may be ahead by the batch that is being written.
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 import anyio
 
+from orchestration.claim_records import Offer
 from orchestration.engine.events import (
     Recorded,
 )
@@ -77,6 +78,12 @@ class Driven:
         """What is known of the tasks that wait for a decision, as committed."""
         self.approvals: dict[TaskId, str] = {}
         """What the tasks would run that wait for somebody's yes, as committed."""
+        self.progress: dict[TaskId, str] = {}
+        """How far running tasks say they have come."""
+        self.offered: dict[TaskId, None] = {}
+        """Tasks that are offered to agents, as committed."""
+        self.claimed: dict[TaskId, str] = {}
+        """Tasks that agents have, each with its worker, as committed."""
         self.asked: dict[TaskId, str] = {}
         """Why whoever submitted it is asked how to go on with a task, as committed."""
         for task in state.tasks.values():
@@ -87,6 +94,7 @@ class Driven:
         self.pending_outputs: list[StoredOutput] = []
         self.pending_cached: list[CacheEntry] = []
         self.pending_answers: list[ControlAnswer] = []
+        self.pending_offers: list[Offer] = []
         self.is_critical = False
         """Whether what is pending must survive a power cut."""
         self.finished = anyio.Event()
@@ -107,8 +115,18 @@ class Driven:
     def _note(self, task: TaskState) -> None:
         """Take a task out of every list of what is going on, and put it where it belongs now."""
         task_id = task.node.task_id
-        for listed in (self.running, self.errors, self.open_questions, self.approvals, self.asked):
+        for listed in (
+            self.running,
+            self.errors,
+            self.open_questions,
+            self.approvals,
+            self.offered,
+            self.claimed,
+            self.asked,
+        ):
             listed.pop(task_id, None)
+        if task.status is not TaskStatus.RUNNING:
+            self.progress.pop(task_id, None)
         match task.status:
             case TaskStatus.RUNNING:
                 self.running[task_id] = None
@@ -118,6 +136,10 @@ class Driven:
                 self.open_questions[task_id] = task.note or ""
             case TaskStatus.AWAITING_APPROVAL:
                 self.approvals[task_id] = task.note or ""
+            case TaskStatus.OFFERED:
+                self.offered[task_id] = None
+            case TaskStatus.CLAIMED:
+                self.claimed[task_id] = task.worker or ""
             case TaskStatus.REPLANNING if task.is_asked:
                 self.asked[task_id] = asked_words(task.note or "", task.error)
             case _:
@@ -125,7 +147,8 @@ class Driven:
 
     def clear_pending(self) -> None:
         """Forget what has been committed."""
-        self.pending_events, self.pending_outputs, self.pending_cached, self.pending_answers = [], [], [], []
+        self.pending_events, self.pending_outputs, self.pending_cached = [], [], []
+        self.pending_answers, self.pending_offers = [], []
         self.is_critical = False
         self.state.touched.clear()
 

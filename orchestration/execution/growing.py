@@ -90,7 +90,7 @@ class PlanGrower:
             raise failure
         if not isinstance(failure, OrchestrationError):
             log.warning("The planner failed", operation="PLAN_FAILED", orchestration_id=identifier)
-        reason = bounded(words_of(failure))
+        reason = bounded(self._registry.redactor.text(words_of(failure)))
         return f"plan_incomplete: the rest of the plan could not be made: {reason}"
 
     async def _put(self, state: State, part: PlanPart, hand_in: HandIn) -> None:
@@ -101,7 +101,9 @@ class PlanGrower:
             _UnwantedError: As for `_make`.
         """
         dag = _checked(state, part)
-        routing = await route(dag, self._registry, tasks_before=len(state.tasks))
+        routing = await route(
+            dag, self._registry, tasks_before=len(state.tasks), allows_agent=state.allows_agent
+        )
         routed = routed_dag(dag, routing)
         while True:
             values = await self._values(state, part.edges)

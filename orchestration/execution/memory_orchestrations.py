@@ -1,7 +1,7 @@
 """Orchestrations in this process's memory: how they come into being, are leased, advance, and go.
 
-May import: orchestration.{models, ports, errors, engine.events}, orchestration.execution.{history, memory_drivers,
-memory_inbox, memory_plans, memory_records, storage_rules}, stdlib.
+May import: orchestration.{models, ports, errors, engine.events}, orchestration.execution.{history, memory_claims,
+memory_drivers, memory_inbox, memory_plans, memory_records, storage_rules}, stdlib.
 
 Atomic by having no await inside: a method checks everything before it changes anything.
 """
@@ -21,6 +21,7 @@ from orchestration.errors import (
     TaskNotFoundError,
 )
 from orchestration.execution.history import count, succeeded_in
+from orchestration.execution.memory_claims import MemoryClaims
 from orchestration.execution.memory_drivers import MemoryDrivers
 from orchestration.execution.memory_inbox import MemoryInbox
 from orchestration.execution.memory_plans import MemoryPlans
@@ -67,6 +68,7 @@ class MemoryOrchestrations:
         self._plans = MemoryPlans(self._artifacts)
         self._drivers = MemoryDrivers()
         self._inbox = MemoryInbox()
+        self._claims = MemoryClaims(self._inbox)
         self._cache: dict[str, Cached] = {}
 
     async def create_orchestration(self, new: NewOrchestration) -> Created:
@@ -178,6 +180,7 @@ class MemoryOrchestrations:
             latest = revisions.get(lease.orchestration_id, stored.latest_revision())
             revisions[lease.orchestration_id] = check_revisions(commit, latest)
             self._inbox.check(commit.answers, lease.orchestration_id)
+            self._claims.check(commit.claim_outcomes, lease.orchestration_id)
         for commit in commits:
             self._apply(commit)
 
@@ -202,6 +205,7 @@ class MemoryOrchestrations:
         stored.revisions += commit.revisions
         count(stored.tallies, succeeded_in(commit), commit.tasks)
         self._inbox.answer(commit.answers, stored.record.updated_at_us)
+        self._claims.apply(commit)
 
     def _shared(self, output: StoredOutput) -> StoredOutput:
         """Return a large output with the text that others of the same hash have."""
@@ -216,6 +220,7 @@ class MemoryOrchestrations:
         if record.key is not None:
             del self._keys[record.key]
         self._inbox.forget_orchestration(orchestration_id)
+        self._claims.forget_orchestration(orchestration_id)
         parts = numbered(orchestration_id)
         if parts is not None and self._last_numbers["orchestration", parts[0]] < parts[1]:
             self._removed_ids.add(orchestration_id)

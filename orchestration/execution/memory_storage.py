@@ -1,7 +1,7 @@
 """The reference storage: everything in this process's memory, gone with it; runs on any anyio backend.
 
-May import: orchestration.{models, ports, errors, engine.events}, orchestration.execution.{history,
-memory_orchestrations, memory_records, storage_rules}, stdlib.
+May import: orchestration.{claim_records, models, ports, errors, engine.events}, orchestration.execution.{claim_rules,
+history, memory_orchestrations, memory_records, storage_rules}, stdlib.
 
 Atomic by having no await inside. Records are immutable, and the few that hold mutable containers are copied on the way
 in and out, so callers share nothing with the store.
@@ -14,8 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from orchestration.claim_records import OfferState
 from orchestration.engine.events import Recorded
 from orchestration.errors import StorageUnavailableError, TaskNotFoundError
+from orchestration.execution.claim_rules import GIVES_OUT
 from orchestration.execution.history import LOOKED_AT, summed_up
 from orchestration.execution.memory_orchestrations import MemoryOrchestrations
 from orchestration.execution.memory_records import copy_recorded
@@ -23,10 +25,17 @@ from orchestration.execution.storage_rules import add_up, instant_before, to_be_
 from orchestration.models import OrchestrationId, OrchestrationStatus, PlanId, TaskId, TaskStatus
 from orchestration.ports import (
     CachedResult,
+    Claim,
+    ClaimReport,
+    ClaimRequest,
+    ClaimTotals,
+    ClaimVerdict,
     ControlAnswer,
     ControlRequest,
+    Graft,
     History,
     NewPlan,
+    OfferView,
     OrchestrationRecord,
     OrchestrationTotals,
     PendingControl,
@@ -113,6 +122,48 @@ class MemoryStorage(MemoryOrchestrations):
     async def withdraw_control(self, control_id: int) -> bool:
         """Take a request back; see `Storage.withdraw_control`."""
         return self._inbox.withdraw(control_id)
+
+    # Work that is offered to agents
+
+    async def claim_offer(self, request: ClaimRequest) -> Claim | None:
+        """Give a worker what it should do next; see `Storage.claim_offer`."""
+        giving_out = {
+            orchestration_id
+            for orchestration_id, stored in self._orchestrations.items()
+            if stored.record.summary.state in GIVES_OUT
+        }
+        return self._claims.claim(request, giving_out)
+
+    async def report_claim(
+        self, claim_id: str, report: ClaimReport, graft: Graft | None = None
+    ) -> ClaimVerdict:
+        """Take a worker's report; see `Storage.report_claim`."""
+        return self._claims.report(claim_id, report, graft)
+
+    async def expire_claim(self, claim_id: str, *, now_us: int) -> Claim:
+        """Let a claim run out if its lease has ended; see `Storage.expire_claim`."""
+        return self._claims.expire(claim_id, now_us)
+
+    async def load_claim(self, claim_id: str) -> Claim:
+        """Return a claim; see `Storage.load_claim`."""
+        return self._claims.load(claim_id)
+
+    async def load_offers(
+        self,
+        orchestration_id: OrchestrationId | None = None,
+        *,
+        states: Sequence[OfferState] | None = None,
+        limit: int = 1000,
+    ) -> list[OfferView]:
+        """Return offers in the order they are given out; see `Storage.load_offers`."""
+        if orchestration_id is not None:
+            return self._claims.offers({orchestration_id}, states, limit)
+        unfinished = {record.orchestration_id for record in await self.list_unfinished()}
+        return self._claims.offers(unfinished, states, limit)
+
+    async def load_claim_totals(self, orchestration_id: OrchestrationId | None = None) -> ClaimTotals:
+        """Return what workers have done; see `Storage.load_claim_totals`."""
+        return self._claims.totals(orchestration_id)
 
     # Results used again
 
@@ -242,6 +293,7 @@ class MemoryStorage(MemoryOrchestrations):
         for key in expired:
             del self._cache[key]
         self._inbox.forget_answers(now_us)
+        self._claims.forget_idle(now_us)
         holders = [stored.record.holder for stored in self._orchestrations.values()]
         self._drivers.forget_silent({holder.instance for holder in holders if holder}, now_us)
         self._forget_loose_artifacts()

@@ -1,6 +1,7 @@
 """Outputs on their way: made JSON when they are reported, kept at hand while dependents may need them.
 
-May import: orchestration.{errors, models, options, ports}, orchestration.engine.inputs, pydantic_core, stdlib.
+May import: orchestration.{errors, models, options, ports, redaction}, orchestration.engine.inputs, pydantic_core,
+stdlib.
 
 Downstream tasks always get a fresh copy parsed from the JSON text, so that a task can't change what another one sees
 and the value is the same live and after a restart.
@@ -20,13 +21,18 @@ from orchestration.errors import AttemptFailedError
 from orchestration.models import Json, OrchestrationId, TaskId
 from orchestration.options import Limits
 from orchestration.ports import Storage, StoredOutput
+from orchestration.redaction import NOTHING_SECRET, Redactor
 
 _NULL = b"null"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def encode_output(task_id: TaskId, value: object, limits: Limits) -> tuple[Json, OutputRef, StoredOutput]:
+def encode_output(
+    task_id: TaskId, value: object, limits: Limits, redactor: Redactor = NOTHING_SECRET
+) -> tuple[Json, OutputRef, StoredOutput]:
     """Return a reported output as the JSON value that conditions see, its identity, and what storage keeps.
+
+    Secrets that `redactor` knows are in none of the three.
 
     Raises:
         AttemptFailedError: It can't be made JSON (`output_not_json`) or is too large (`output_too_large`); not
@@ -39,6 +45,9 @@ def encode_output(task_id: TaskId, value: object, limits: Limits) -> tuple[Json,
         try:
             jsonable = value if isinstance(value, str | bool | int) else to_jsonable_python(value)
             text = _ENCODER.encode(jsonable).encode("utf-8")
+            if redactor.finds(text):
+                jsonable = redactor.json(jsonable)
+                text = _ENCODER.encode(jsonable).encode("utf-8")
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as exc:
             message = f"The output, of type {type(value).__name__}, can't be JSON: {exc}. NaN can't either."
             raise AttemptFailedError(message, "output_not_json", retryable=False) from exc

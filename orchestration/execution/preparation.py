@@ -1,27 +1,46 @@
 """What a system is told about a task: its references put in, its inputs loaded, the items of its list.
 
-May import: orchestration.{errors, expressions, models, options, ports}, orchestration.engine.{state, task_state},
-orchestration.execution.{items, outputs}, stdlib.
+May import: orchestration.{errors, expressions, models, options, ports, redaction}, orchestration.engine.{state,
+task_state}, orchestration.execution.{items, outputs}, stdlib.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 
 from orchestration.engine.state import State
 from orchestration.engine.task_state import TaskState
 from orchestration.errors import AttemptFailedError
 from orchestration.execution.items import ItemLists
 from orchestration.execution.outputs import OutputCache
-from orchestration.expressions import ITEM_NAMES, has_references, references_in, resolve_references
+from orchestration.expressions import (
+    ITEM_NAMES,
+    RESULT_NAME,
+    has_references,
+    references_in,
+    resolve_references,
+)
 from orchestration.models import Json, JsonObject, TaskId, TaskNode, copy_json
 from orchestration.options import Limits
-from orchestration.ports import AttemptRequest, System
+from orchestration.ports import AttemptRequest, Progress, System
+from orchestration.redaction import NOTHING_SECRET, Redactor
 
 
 def unheard() -> None:
     """Take a sign of life nobody waits for."""
+
+
+def untold(_progress: Progress) -> None:
+    """Take how far the work has come, which nobody wants to know."""
+
+
+class _Nothing:
+    """No output; null is one."""
+
+
+NOTHING = _Nothing()
 
 
 class Preparation:
@@ -31,12 +50,16 @@ class Preparation:
         outputs: What upstreams delivered.
         limits: Sizes of arguments and lists.
         driver: Instance of the driver, which systems may leave on what they start.
+        redactor: Takes secrets out of what systems say while they work.
     """
 
-    def __init__(self, outputs: OutputCache, limits: Limits, driver: str) -> None:
+    def __init__(
+        self, outputs: OutputCache, limits: Limits, driver: str, redactor: Redactor = NOTHING_SECRET
+    ) -> None:
         self.outputs = outputs
         self._limits = limits
         self._driver = driver
+        self._redactor = redactor
         self._lists = ItemLists()
 
     async def request(
@@ -46,6 +69,8 @@ class Preparation:
         system: System,
         node: TaskNode | None = None,
         heartbeat: Callable[[], None] = unheard,
+        progress: Callable[[Progress], None] = untold,
+        output: Json | _Nothing = NOTHING,
     ) -> AttemptRequest:
         """Return what the system is told, with references put in and inputs loaded where they are wanted.
 
@@ -55,18 +80,23 @@ class Preparation:
             system: Where it is to run.
             node: What to run, where that is not the task itself.
             heartbeat: Takes signs of life.
+            progress: Takes how far the work has come.
+            output: What the task has delivered, where that is to be looked at: `${output}` in the arguments, and one
+                input more, under the task's id.
         """
         node = node or task.node
         arguments: JsonObject = node.arguments
         if arguments:  # what a task does to its arguments must not reach its next attempt
             arguments = (
-                await self._resolved(state, task, arguments)
+                await self._resolved(state, task, arguments, output)
                 if has_references(arguments)
                 else {name: copy_json(value) for name, value in arguments.items()}
             )
         inputs: Mapping[TaskId, Json] = {}
         if task.incoming and system.takes_inputs(node.tool):
             inputs = await self.inputs(state, task)
+        if not isinstance(output, _Nothing) and system.takes_inputs(node.tool):
+            inputs = {**inputs, node.task_id: output}
         timeout = node.timeout_seconds
         return AttemptRequest(
             orchestration_id=state.orchestration_id,
@@ -82,14 +112,25 @@ class Preparation:
             timeout_seconds=state.defaults.timeout_seconds if timeout is None else timeout,
             driver=self._driver,
             heartbeat=heartbeat,
+            progress=self._without_secrets(progress),
         )
 
-    async def _resolved(self, state: State, task: TaskState, arguments: JsonObject) -> JsonObject:
+    def _without_secrets(self, progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
+        """Return a taker of progress that is told no secret."""
+        if progress is untold or not self._redactor:
+            return progress
+        return lambda said: progress(replace(said, message=self._redactor.text(said.message)))
+
+    async def _resolved(
+        self, state: State, task: TaskState, arguments: JsonObject, output: Json | _Nothing = NOTHING
+    ) -> JsonObject:
         """Return arguments of a task with every `${…}` put in."""
         edges = {edge.edge.source_task_id: edge for edge in task.incoming}
         named: dict[TaskId, TaskId] = {}
         mentioned = {reference.task_id for reference in references_in(arguments)}
         element = await self.element(state, task, mentioned) if task.index is not None else {}
+        if not isinstance(output, _Nothing):
+            element = {**element, RESULT_NAME: output}
         for task_id in mentioned - set(element):
             edge = edges.get(task_id)
             if edge is None:  # a task of an alternative plan names one further upstream

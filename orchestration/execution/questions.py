@@ -1,7 +1,8 @@
 """Answers what the engine asks about a task beside its attempts, with the data an attempt would have.
 
-May import: orchestration.{clock, errors, models, options, ports, systems}, orchestration.engine.*,
-orchestration.execution.{approval, attempts, cache_key, outputs, preparation, verification}, anyio, stdlib.
+May import: orchestration.{claim_records, clock, errors, models, options, ports, systems}, orchestration.engine.*,
+orchestration.execution.{acceptance, approval, attempts, briefs, cache_key, outputs, preparation, verification}, anyio,
+stdlib.
 
 Whether an equal task's output is in the cache; whether an attempt nobody knows the end of did its work; what exactly
 somebody is to agree to; how many items a list has; what the parts of a task add up to.
@@ -9,42 +10,55 @@ somebody is to agree to; how many items a list has; what the parts of a task add
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias, assert_never
+from typing import assert_never
 
 import anyio
 
+from orchestration.claim_records import Offer
 from orchestration.clock import Clock
 from orchestration.engine.effects import (
     AskVerification,
+    CheckAcceptance,
     DescribeApproval,
+    DescribeOffer,
     FindItems,
     GatherOutputs,
+    LookAtClaim,
     LookUpResult,
+    TaskQuestion,
 )
 from orchestration.engine.inputs import (
+    AcceptanceAnswer,
     ApprovalDescribed,
     CacheAnswer,
+    ClaimLooked,
     ItemsFound,
+    OfferDescribed,
     OutputsGathered,
     VerifyAnswer,
 )
 from orchestration.engine.state import State
 from orchestration.engine.task_state import TaskState
-from orchestration.execution.approval import digest_of, shown_for_approval
+from orchestration.errors import ClaimNotFoundError, StorageError
+from orchestration.execution.acceptance import AcceptanceCheck
+from orchestration.execution.approval import digest_of, refuse_other_than_approved, shown_for_approval
 from orchestration.execution.attempts import Reported
+from orchestration.execution.briefs import brief_of
 from orchestration.execution.cache_key import cache_key
 from orchestration.execution.outputs import encode_output, stored_output
 from orchestration.execution.preparation import Preparation
 from orchestration.execution.verification import read_answer
-from orchestration.models import Json, TaskId
+from orchestration.models import Json, TaskId, copy_json
 from orchestration.options import Limits
 from orchestration.ports import Storage
+from orchestration.systems.agent import LEASE_SECONDS
 from orchestration.systems.base import bounded, error_record, words_of
 from orchestration.systems.registry import SystemRegistry
 
-TaskQuestion: TypeAlias = AskVerification | LookUpResult | DescribeApproval | FindItems | GatherOutputs
-"""What is asked about one task."""
+_LOOK_AGAIN_US = 1_000_000
+"""When to look again at a claim whose end is on its way here, or that could not be looked at."""
 
 
 class QuestionDesk:
@@ -55,7 +69,9 @@ class QuestionDesk:
         storage: Where the cache is.
         preparation: Makes what systems are told.
         limits: Sizes of outputs and lists.
-        clock: Says how old a cached output is.
+        clock: Says how old a cached output is, and whether a claim has run out.
+        acceptance: Looks at what workers report done.
+        draw: Draws a number in [0, 1): the jitter of a claim that came to nothing.
     """
 
     def __init__(
@@ -65,12 +81,16 @@ class QuestionDesk:
         preparation: Preparation,
         limits: Limits,
         clock: Clock,
+        acceptance: AcceptanceCheck,
+        draw: Callable[[], float],
     ) -> None:
         self._systems = systems
         self._storage = storage
         self._preparation = preparation
         self._limits = limits
         self._clock = clock
+        self._acceptance = acceptance
+        self._draw = draw
 
     async def answer(self, state: State, effect: TaskQuestion) -> Reported:
         """Return the answer to a question; whatever goes wrong is in it. Only cancellation is raised."""
@@ -85,6 +105,12 @@ class QuestionDesk:
                 return await self._count_items(state, effect)
             case GatherOutputs():
                 return await self._gather(state, effect)
+            case DescribeOffer():
+                return await self._offer(state, effect)
+            case LookAtClaim():
+                return await self._look_at_claim(effect)
+            case CheckAcceptance():
+                return await self._accept(state, effect)
             case _:
                 assert_never(effect)
 
@@ -107,6 +133,10 @@ class QuestionDesk:
         if found is None or found.stored_at_us + task.node.cache.ttl_seconds * 1_000_000 <= now_us:
             return nothing
         value, output, stored = stored_output(effect.task_id, found.text, self._limits)
+        try:  # whoever stored it may have asked less of it
+            await self._acceptance.check(state, task, copy_json(value))
+        except Exception:  # noqa: BLE001  what is not accepted is made anew
+            return nothing
         return Reported(
             CacheAnswer(
                 orchestration_id=effect.orchestration_id,
@@ -120,7 +150,7 @@ class QuestionDesk:
         )
 
     async def _verify(self, state: State, effect: AskVerification) -> Reported:
-        """Ask a task's `verify` what became of its latest attempt; whatever goes wrong is `unclear`."""
+        """Ask a task's `verify` what became of its latest attempt; what goes wrong or is not accepted is `unclear`."""
         task = state.tasks[effect.task_id]
         asked = task.node.verify
         assert asked is not None, "asked only where there is something to ask"
@@ -140,14 +170,31 @@ class QuestionDesk:
                 request = replace(request, timeout_seconds=asked.timeout_seconds)
                 told = read_answer(await system.execute(request))
             if told.answer != "done":
-                return Reported(replace(answer, answer=told.answer, reason=told.reason))
-            value, output, stored = encode_output(effect.task_id, told.output, self._limits)
+                return Reported(
+                    replace(answer, answer=told.answer, reason=self._systems.redactor.text(told.reason))
+                )
+            value, output, stored = encode_output(
+                effect.task_id, told.output, self._limits, self._systems.redactor
+            )
+            await self._acceptance.check(state, task, copy_json(value))
         except TimeoutError:
             return Reported(replace(answer, reason=f"no answer within {asked.timeout_seconds:g} s"))
         except Exception as exc:  # noqa: BLE001  whatever a check raises, it could not say
-            return Reported(replace(answer, reason=bounded(words_of(exc) or type(exc).__name__, 500)))
+            return Reported(
+                replace(
+                    answer,
+                    reason=bounded(self._systems.redactor.text(words_of(exc) or type(exc).__name__), 500),
+                )
+            )
         return Reported(
-            replace(answer, answer="done", reason=told.reason, output=output, value=value), stored
+            replace(
+                answer,
+                answer="done",
+                reason=self._systems.redactor.text(told.reason),
+                output=output,
+                value=value,
+            ),
+            stored,
         )
 
     async def _describe(self, state: State, effect: DescribeApproval) -> Reported:
@@ -159,11 +206,93 @@ class QuestionDesk:
         try:
             system = await self._systems.ready(task.system)
             request = await self._preparation.request(state, task, system)
-            digest, shown = digest_of(system, request), shown_for_approval(system, request)
+            digest, shown = (
+                digest_of(system, request),
+                self._systems.redactor.text(shown_for_approval(system, request)),
+            )
         except Exception as exc:  # noqa: BLE001  whatever keeps it from being prepared would keep it from running
-            error = error_record(exc, task.system, task.attempt)
+            error = error_record(exc, task.system, task.attempt, self._systems.redactor)
             return Reported(replace(answer, error=replace(error, attempt=None, effect_open=False)))
         return Reported(replace(answer, digest=digest, shown=shown))
+
+    async def _offer(self, state: State, effect: DescribeOffer) -> Reported:
+        """Write down what a worker will be told."""
+        task = state.tasks[effect.task_id]
+        node = task.node
+        answer = OfferDescribed(
+            orchestration_id=effect.orchestration_id,
+            task_id=effect.task_id,
+            generation=effect.generation,
+            number=effect.number,
+        )
+        try:
+            system = await self._systems.ready(task.system)
+            request = await self._preparation.request(state, task, system)
+            if node.approval is not None:
+                refuse_other_than_approved(system, request, task.approved_digest)
+            configured: float = getattr(system, "lease_seconds", LEASE_SECONDS)
+            lease = node.heartbeat_timeout_seconds or configured
+            upstreams = {edge.edge.source_task_id: edge.source for edge in task.incoming}
+            brief = brief_of(request, lease_seconds=lease, upstreams=upstreams)
+        except Exception as exc:  # noqa: BLE001  whatever keeps it from being prepared would keep it from being done
+            error = error_record(exc, task.system, task.attempt, self._systems.redactor)
+            return Reported(replace(answer, error=replace(error, attempt=None, effect_open=False)))
+        offer = Offer(
+            task_id=effect.task_id,
+            number=effect.number,
+            attempt=task.attempt + 1,
+            lease_seconds=lease,
+            skills=tuple(node.skills),
+            priority=node.priority.value,
+            brief=brief,
+            offered_at_us=self._clock.now_us(),
+            failed_by=task.failed_by,
+        )
+        return Reported(replace(answer, lease_seconds=lease), offer=offer)
+
+    async def _look_at_claim(self, effect: LookAtClaim) -> Reported:
+        """Let a claim run out if it should; where that can't be found out, look again soon."""
+        answer = ClaimLooked(
+            orchestration_id=effect.orchestration_id,
+            task_id=effect.task_id,
+            claim=effect.claim,
+            is_expired=False,
+            jitter=self._draw(),
+        )
+        now_us = self._clock.now_us()
+        soon = replace(answer, again_at_us=now_us + _LOOK_AGAIN_US)
+        try:
+            claim = await self._storage.expire_claim(effect.claim, now_us=now_us)
+        except ClaimNotFoundError:  # its row went with an offer that is not there any more
+            return Reported(replace(answer, is_expired=True))
+        except StorageError:
+            return Reported(soon)
+        if claim.state in {"expired", "revoked"}:
+            return Reported(replace(answer, is_expired=True))
+        if claim.state == "active":
+            return Reported(replace(answer, again_at_us=claim.expires_at_us))
+        return Reported(soon)  # its end was reported: that is on its way here
+
+    async def _accept(self, state: State, effect: CheckAcceptance) -> Reported:
+        """Answer whether what a worker reported done counts."""
+        task = state.tasks[effect.task_id]
+        answer = AcceptanceAnswer(
+            orchestration_id=effect.orchestration_id,
+            task_id=effect.task_id,
+            attempt=effect.attempt,
+            output=effect.output,
+            jitter=self._draw(),
+        )
+        try:
+            found = await self._preparation.outputs.load(effect.orchestration_id, [effect.task_id])
+            value = found.get(effect.task_id)
+            await self._acceptance.check(state, task, copy_json(value))
+        except Exception as exc:  # noqa: BLE001  what can't be looked at is not accepted
+            error = error_record(exc, task.system, effect.attempt, self._systems.redactor)
+            return Reported(
+                replace(answer, error=replace(error, effect_open=True))
+            )  # it says that it was done
+        return Reported(replace(answer, value=value))
 
     async def _count_items(self, state: State, effect: FindItems) -> Reported:
         """Answer how many children a `foreach` gets."""
@@ -174,7 +303,11 @@ class QuestionDesk:
         try:
             count = await self._preparation.count_items(state, task)
         except Exception as exc:  # noqa: BLE001  a list that can't be had is the task's failure
-            error = replace(error_record(exc, task.system, task.attempt), attempt=None, effect_open=False)
+            error = replace(
+                error_record(exc, task.system, task.attempt, self._systems.redactor),
+                attempt=None,
+                effect_open=False,
+            )
             return Reported(replace(answer, error=error))
         return Reported(replace(answer, count=count))
 
@@ -186,9 +319,15 @@ class QuestionDesk:
         )
         try:
             value = await self._gathered(state, task)
-            jsonable, output, stored = encode_output(effect.task_id, value, self._limits)
+            jsonable, output, stored = encode_output(
+                effect.task_id, value, self._limits, self._systems.redactor
+            )
         except Exception as exc:  # noqa: BLE001  an output that can't be made is the task's failure
-            error = replace(error_record(exc, task.system, task.attempt), attempt=None, effect_open=False)
+            error = replace(
+                error_record(exc, task.system, task.attempt, self._systems.redactor),
+                attempt=None,
+                effect_open=False,
+            )
             return Reported(replace(answer, error=error))
         return Reported(replace(answer, output=output, value=jsonable), stored)
 

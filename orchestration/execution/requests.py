@@ -14,27 +14,46 @@ from orchestration.engine.inputs import (
     AlternativeFound,
     Approve,
     Cancel,
+    ClaimTaken,
     Decide,
     EditPlan,
     Pause,
+    ReportClaim,
     Resume,
     Retry,
 )
 from orchestration.errors import AttemptFailedError, InvalidArgumentError
 from orchestration.execution.outputs import encode_output
-from orchestration.models import OrchestrationId, TaskId, as_unicode
+from orchestration.models import AGENT, OrchestrationId, TaskId, as_unicode
 from orchestration.options import Limits
 from orchestration.ports import ControlAction, ControlRequest, Edit, Graft, StoredOutput
-from orchestration.systems.base import bounded
+from orchestration.systems.base import bounded, error_record
 
-Request: TypeAlias = Pause | Resume | Cancel | Retry | Decide | Approve | EditPlan | AlternativeFound
+Request: TypeAlias = (
+    Pause
+    | Resume
+    | Cancel
+    | Retry
+    | Decide
+    | Approve
+    | EditPlan
+    | AlternativeFound
+    | ClaimTaken
+    | ReportClaim
+)
 """What people and agents ask for."""
 
 
 def input_of(
-    orchestration_id: OrchestrationId, request: ControlRequest, limits: Limits
+    orchestration_id: OrchestrationId, request: ControlRequest, limits: Limits, jitter: float = 1.0
 ) -> tuple[Request, StoredOutput | None]:
-    """Return the engine's input for a request and, with the decision `done`, the output to be stored with it.
+    """Return the engine's input for a request and, where it brings one, the output to be stored with it.
+
+    Args:
+        orchestration_id: The orchestration.
+        request: The request.
+        limits: Sizes of outputs.
+        jitter: Drawn from [0, 1), for the back-off of a claim that came to nothing.
 
     Raises:
         InvalidArgumentError: The request is incomplete, or its output is too large.
@@ -59,8 +78,55 @@ def input_of(
             return _approve(orchestration_id, request), None
         case ControlAction.EDIT:
             return _edit(orchestration_id, request), None
+        case ControlAction.CLAIM | ControlAction.REPORT:
+            return _claim(orchestration_id, request, limits, jitter)
         case _:
             assert_never(request.action)
+
+
+def _claim(
+    orchestration_id: OrchestrationId, request: ControlRequest, limits: Limits, jitter: float
+) -> tuple[ClaimTaken | ReportClaim, StoredOutput | None]:
+    """Return what a worker did or said; an output that can't be used is the attempt's failure."""
+    note = request.claim
+    if note is None:
+        raise InvalidArgumentError("claim", None, "the claim that was made, or is reported of")
+    if note.report is None:
+        return (
+            ClaimTaken(
+                orchestration_id=orchestration_id,
+                task_id=note.task_id,
+                number=note.number,
+                claim=note.claim_id,
+                worker=note.worker,
+            ),
+            None,
+        )
+    report = note.report
+    item = ReportClaim(
+        orchestration_id=orchestration_id,
+        task_id=note.task_id,
+        claim=note.claim_id,
+        status=report.status,
+        reason=bounded(as_unicode(report.summary)),
+        has_begun=note.has_begun,
+        alternative=None if request.edit is None else _grafted(orchestration_id, request),
+        jitter=jitter,
+    )
+    if report.status != "done":
+        return item, None
+    try:
+        value, output, stored = encode_output(note.task_id, report.output, limits)
+    except AttemptFailedError as exc:
+        return replace(item, error=error_record(exc, AGENT, note.attempt)), None
+    return replace(item, value=value, output=output), stored
+
+
+def _grafted(orchestration_id: OrchestrationId, request: ControlRequest) -> AlternativeFound:
+    found = _edit(orchestration_id, request)
+    if not isinstance(found, AlternativeFound):
+        raise InvalidArgumentError("edit", "a change of the graph", "tasks in place of the claimed one")
+    return found
 
 
 def _decide(

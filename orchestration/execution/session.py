@@ -29,6 +29,7 @@ from orchestration.engine.events import (
     Recorded,
     TaskFailed,
 )
+from orchestration.engine.inputs import Gate, GatesChanged
 from orchestration.engine.prioritizer import DynamicTaskPrioritizer
 from orchestration.engine.scheduler import AdaptiveTaskScheduler, SlotPool
 from orchestration.errors import (
@@ -36,8 +37,10 @@ from orchestration.errors import (
     OrchestrationInterruptedError,
     StorageError,
 )
+from orchestration.execution.acceptance import AcceptanceCheck
 from orchestration.execution.alternatives import AlternativeFinder
 from orchestration.execution.attempts import AttemptRunner
+from orchestration.execution.company import Collaborators, Company
 from orchestration.execution.coordinator import ParallelCoordinator
 from orchestration.execution.driven import Driven
 from orchestration.execution.growing import PlanGrower
@@ -81,6 +84,8 @@ class World:
     planner: StreamPlanner | None
     """Makes plans while they run already; None when nobody can."""
     rng: random.Random
+    collaborators: Collaborators = field(default_factory=Collaborators)
+    """Told and asked beside the work."""
     identity: DriverIdentity = field(init=False)
     observer: LeaseObserver = field(init=False)
     """Watches other drivers."""
@@ -120,14 +125,32 @@ class Session:
                 max_replans=options.limits.max_replans,
             ),
         )
+        self.company = Company(world.collaborators, world.clock)
         outputs = OutputCache(world.storage)
-        preparation = Preparation(outputs, options.limits, world.identity.instance)
+        preparation = Preparation(outputs, options.limits, world.identity.instance, world.registry.redactor)
+        acceptance = AcceptanceCheck(world.registry, preparation)
         grower = None if world.planner is None else PlanGrower(world.registry, preparation, world.planner)
         self.coordinator = ParallelCoordinator(
             engine=engine,
             storage=world.storage,
-            runner=AttemptRunner(world.registry, preparation, options.limits, world.rng, world.clock),
-            desk=QuestionDesk(world.registry, world.storage, preparation, options.limits, world.clock),
+            runner=AttemptRunner(
+                world.registry,
+                preparation,
+                options.limits,
+                world.rng,
+                world.clock,
+                acceptance,
+                execute=self.company.execute,
+            ),
+            desk=QuestionDesk(
+                world.registry,
+                world.storage,
+                preparation,
+                options.limits,
+                world.clock,
+                acceptance,
+                world.rng.random,
+            ),
             outputs=outputs,
             clock=world.clock,
             draw=world.rng.random,
@@ -135,10 +158,14 @@ class Session:
             make_plan=None if grower is None else grower.grow,
             is_detailed=options.enable_detailed_metrics,
         )
-        self.watch = Watch(world.storage, self.coordinator, world.identity, world.clock, options)
+        self.watch = Watch(
+            world.storage, self.coordinator, world.identity, world.clock, options, world.rng.random
+        )
         if world.storage.is_durable:  # else no other process can see, take or ask anything
             self.coordinator.keep_leases = self.watch.renew_if_due
         self._group: anyio.abc.TaskGroup | None = None
+        self._forget_gates: Callable[[], object] = lambda: None
+        """Ends being told how much systems take."""
 
     async def open(self) -> None:
         """Open systems lazily and start to drive. Cancelled on the way, it leaves nothing open."""
@@ -146,13 +173,23 @@ class Session:
         async with AsyncExitStack() as undo:
             await undo.enter_async_context(self.world.registry)
             group = await undo.enter_async_context(anyio.create_task_group())
+            self.company.start(group)
             await group.start(self.coordinator.run)
+            resilience = self.world.registry.resilience
+            self._take_gates(resilience.gates())
+            self._forget_gates = resilience.subscribe(lambda name, gate: self._take_gates({name: gate}))
+            undo.callback(self._forget_gates)
             if self.world.storage.is_durable:
                 group.start_soon(self.watch.run)
             undo.pop_all()
         self._group = group
         self.world.sessions.append(self)
         self._join()
+
+    def _take_gates(self, gates: Mapping[str, Gate]) -> None:
+        """Have the engine keep to how much systems take."""
+        if gates:
+            self.coordinator.post(GatesChanged(gates=gates))
 
     def _refuse_other_loops(self) -> None:
         """Refuse to run beside sessions of another event loop: neither could ever wake the other.
@@ -177,6 +214,8 @@ class Session:
         if self in self.world.sessions:
             self.world.sessions.remove(self)
             self._join()
+        self._forget_gates()
+        self.company.hurry()
         group, self._group = self._group, None
         unfinished = list(self.coordinator.driven.values())
         is_cancelled = exc is not None and isinstance(exc, anyio.get_cancelled_exc_class())
@@ -193,6 +232,7 @@ class Session:
                 details = (exc_type, exc, traceback) if is_cancelled else (None, None, None)
                 swallowed = bool(await group.__aexit__(*details))
         finally:
+            await self.company.finish()
             with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
                 for driven in unfinished:
                     try:

@@ -1,20 +1,16 @@
 """Sends status summaries to a collaborator that only has `set_state`, best effort: its faults never matter.
 
-May import: orchestration.logs, anyio, stdlib.
+May import: orchestration.{clock, models}, orchestration.execution.collaborator, stdlib.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import anyio
-
-from orchestration.logs import get_logger
+from orchestration.clock import Clock
+from orchestration.execution.collaborator import Collaborator
 from orchestration.models import OrchestrationId
-
-log = get_logger()
 
 _PATIENCE_SECONDS = 1.0
 """Longest wait for one summary to be taken."""
@@ -25,30 +21,13 @@ class StateMirror:
 
     Args:
         state_manager: Has `set_state(key, value)`, plain or async.
+        clock: Where time comes from.
     """
 
-    def __init__(self, state_manager: Any) -> None:
-        self._state_manager = state_manager
-        self.failures = 0
-        """Summaries that could not be handed over."""
+    def __init__(self, state_manager: object, clock: Clock | None = None) -> None:
+        self.collaborator = Collaborator("state_manager", state_manager, clock)
 
     async def send(self, orchestration_id: OrchestrationId, summary: Mapping[str, Any]) -> None:
         """Hand one summary over; never raises."""
-        with anyio.move_on_after(_PATIENCE_SECONDS) as scope:
-            try:
-                answer = self._state_manager.set_state(f"orchestration:{orchestration_id}", dict(summary))
-                if inspect.isawaitable(answer):
-                    await answer
-            except Exception as exc:  # noqa: BLE001  a collaborator's fault never fails an orchestration
-                self._count(orchestration_id, repr(exc))
-        if scope.cancelled_caught:
-            self._count(orchestration_id, f"took longer than {_PATIENCE_SECONDS:g} s")
-
-    def _count(self, orchestration_id: OrchestrationId, reason: str) -> None:
-        self.failures += 1
-        log.warning(
-            "The state manager did not take a summary",
-            operation="STATE_MANAGER_FAILED",
-            orchestration_id=orchestration_id,
-            reason=reason,
-        )
+        key = f"orchestration:{orchestration_id}"
+        await self.collaborator.call("set_state", key, dict(summary), seconds=_PATIENCE_SECONDS)

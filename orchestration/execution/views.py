@@ -1,6 +1,7 @@
 """What storage and status are told about a state: the summary of an orchestration and the row of a task.
 
-May import: orchestration.{metrics, models, ports}, orchestration.engine.{scheduler, state}, stdlib.
+May import: orchestration.{metrics, models, ports}, orchestration.engine.{scheduler, state, task_state},
+orchestration.systems.base, stdlib.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from orchestration.engine.scheduler import AdaptiveTaskScheduler
 from orchestration.engine.state import State
 from orchestration.engine.task_state import TaskState
 from orchestration.metrics import measure
-from orchestration.models import OrchestrationMode
-from orchestration.ports import Summary, TaskRow
+from orchestration.models import OrchestrationMode, TaskStatus, as_unicode
+from orchestration.ports import Progress, Summary, TaskRow
+from orchestration.systems.base import bounded
 
 
 def concurrency_of(state: State, scheduler: AdaptiveTaskScheduler) -> int:
@@ -39,8 +41,31 @@ def summary_of(state: State, scheduler: AdaptiveTaskScheduler) -> Summary:
     )
 
 
-def row_of(task: TaskState) -> TaskRow:
-    """Return how a task stands."""
+SAYS = "says: "
+"""How the note of a running task begins whose attempt has told how far it has come."""
+
+_PROGRESS_CHARS = 200
+
+
+def progress_words(progress: Progress) -> str:
+    """Return how far an attempt says it has come, in one line: `3 of 10: fetching`."""
+    parts = []
+    if progress.done is not None:
+        done = f"{progress.done:g}"
+        parts.append(done if progress.total is None else f"{done} of {progress.total:g}")
+    message = " ".join(as_unicode(progress.message).split())
+    if message:
+        parts.append(message)
+    return bounded(": ".join(parts) or "going on", _PROGRESS_CHARS)
+
+
+def row_of(task: TaskState, progress: str | None = None) -> TaskRow:
+    """Return how a task stands.
+
+    Args:
+        task: The task.
+        progress: How far its running attempt says it has come.
+    """
     return TaskRow(
         task_id=task.node.task_id,
         position=task.position,
@@ -53,7 +78,7 @@ def row_of(task: TaskState) -> TaskRow:
         error=task.error,
         output_sha256=task.output.sha256 if task.output else None,
         output_bytes=task.output.size_bytes if task.output else None,
-        note=task.note,
+        note=task.note if progress is None or task.status is not TaskStatus.RUNNING else f"{SAYS}{progress}",
         tool=task.node.tool,
         parent=task.node.parent,
         is_composite=bool(task.is_composite),

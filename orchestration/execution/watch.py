@@ -29,6 +29,9 @@ from orchestration.ports import ControlAnswer, DriverIdentity, PendingControl, S
 TICK_SECONDS = 0.2
 """Between two looks at the state's change count: a request is noticed within 300 ms."""
 
+PROGRESS_SECONDS = 1.0
+"""Least time between two looks at what running attempts say of their progress."""
+
 log = get_logger()
 
 
@@ -41,6 +44,7 @@ class Watch:
         identity: Who drives.
         clock: Where time comes from.
         options: The lease's length, and the limits of what a request may bring.
+        draw: Draws a number in [0, 1): the jitter of a claim that came to nothing.
     """
 
     def __init__(
@@ -50,13 +54,16 @@ class Watch:
         identity: DriverIdentity,
         clock: Clock,
         options: OrchestratorOptions,
+        draw: Callable[[], float],
     ) -> None:
+        self._draw = draw
         self._storage = storage
         self._coordinator = coordinator
         self._identity = identity
         self._clock = clock
         self._options = options
         self._renewed_at = -math.inf
+        self._progress_at = -math.inf
         self._changes: int | None = None
         self._taken: set[int] = set()
         """Requests on their way through the coordinator."""
@@ -73,13 +80,21 @@ class Watch:
                 continue
             try:
                 await self.renew_if_due()
-                await self._look()
+                self._take_progress()
+                await self.look()
             except StorageError as exc:
                 if str(exc) != told:
                     log.warning("Can't reach the shared state", operation="WATCH_FAILED", reason=str(exc))
                 told = str(exc)
             else:
                 told = ""
+
+    def _take_progress(self) -> None:
+        """Have what attempts say of their progress stored, now and then, for whoever looks from elsewhere."""
+        now = self._clock.elapsed()
+        if now - self._progress_at >= PROGRESS_SECONDS:
+            self._progress_at = now
+            self._coordinator.take_progress()
 
     @property
     def has_beaten(self) -> bool:
@@ -139,9 +154,14 @@ class Watch:
         finally:
             self._taken.difference_update(pending.control_id for pending in stored)
 
-    async def _look(self) -> None:
+    async def look(self, *, is_told: bool = False) -> None:
+        """Take what is new in the inbox.
+
+        Args:
+            is_told: Something of this very process has come in, which no count of others' changes shows.
+        """
         changes = await self._storage.change_count()
-        if changes == self._changes:
+        if changes == self._changes and not is_told:
             return
         waiting = await self._storage.pending_controls()
         self._heard &= {pending.control_id for pending in waiting}
@@ -164,7 +184,9 @@ class Watch:
         )
 
         try:
-            item, output = input_of(pending.orchestration_id, pending.request, self._options.limits)
+            item, output = input_of(
+                pending.orchestration_id, pending.request, self._options.limits, self._draw()
+            )
         except InvalidArgumentError as exc:
             self._coordinator.refuse(
                 driven,

@@ -1,7 +1,7 @@
 """A standing set of workers that run attempts and report how they ended; and the questions asked beside them.
 
-May import: orchestration.{clock, logs, models}, orchestration.engine.*, orchestration.execution.{attempts, driven,
-questions}, anyio, stdlib.
+May import: orchestration.{clock, logs, models, ports}, orchestration.engine.*,
+orchestration.execution.{attempts, driven, questions}, anyio, stdlib.
 
 One anyio task per worker, not per attempt: starting one costs more than most of what the loop does for a task.
 """
@@ -16,14 +16,15 @@ import anyio
 import anyio.abc
 
 from orchestration.clock import Clock
-from orchestration.engine.effects import AbandonAttempt, StartAttempt, StopAttempt
+from orchestration.engine.effects import AbandonAttempt, StartAttempt, StopAttempt, TaskQuestion
 from orchestration.engine.inputs import Heartbeat, ReportCancelled
 from orchestration.engine.state import State
 from orchestration.execution.attempts import AttemptRunner, Reported
 from orchestration.execution.driven import Driven, enclosing_goals
-from orchestration.execution.questions import QuestionDesk, TaskQuestion
+from orchestration.execution.questions import QuestionDesk
 from orchestration.logs import get_logger
 from orchestration.models import OrchestrationId, TaskId, TaskStatus
+from orchestration.ports import Progress
 
 log = get_logger()
 
@@ -86,6 +87,8 @@ class Workers:
         self._idle: list[anyio.Event] = []
         self._scopes: dict[AttemptKey, anyio.CancelScope] = {}
         self._abandoned: set[AttemptKey] = set()
+        self.told: dict[AttemptKey, Progress] = {}
+        """How far running attempts say they have come; written from any thread."""
         self._questions = anyio.Semaphore(_QUESTIONS_AT_ONCE)
 
     def start(self, group: anyio.abc.TaskGroup, count: int) -> None:
@@ -219,15 +222,24 @@ class Workers:
 
     async def _run(self, state: State, effect: StartAttempt) -> Reported:
         """Run an attempt; pass on its signs of life where somebody waits for them."""
+        key = (effect.orchestration_id, effect.task_id, effect.attempt)
         limit = state.tasks[effect.task_id].node.heartbeat_timeout_seconds
-        if limit is None:
-            return await self._runner.run(state, effect)
         pulse = _Pulse()
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(self._pass_on, effect, pulse, limit / _BEATS_PER_LIMIT)
-            reported = await self._runner.run(state, effect, pulse.beat)
-            beside.cancel_scope.cancel()
-        return reported
+
+        def told(progress: Progress) -> None:
+            pulse.beat()
+            self.told[key] = progress
+
+        try:
+            if limit is None:
+                return await self._runner.run(state, effect, progress=told)
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(self._pass_on, effect, pulse, limit / _BEATS_PER_LIMIT)
+                reported = await self._runner.run(state, effect, pulse.beat, told)
+                beside.cancel_scope.cancel()
+            return reported
+        finally:
+            self.told.pop(key, None)
 
     async def _pass_on(self, effect: StartAttempt, pulse: _Pulse, seconds: float) -> None:
         while True:
@@ -249,7 +261,7 @@ class Workers:
             self._scopes[key] = scope
             async with self._questions:
                 reported = await self._desk.answer(state, effect)
-            self._post(reported.report, reported.output)
+            self._post(reported.report, reported.output, None, reported.offer)
         if self._scopes.get(key) is scope:
             del self._scopes[key]
 

@@ -22,8 +22,21 @@ from orchestration.planning.draft_values import (
 )
 from orchestration.problems import shown
 
-_JSON_FIELDS = ("arguments", "resource_requirements", "metadata", "verify", "cache", "fallback")
+_JSON_FIELDS = (
+    "arguments",
+    "resource_requirements",
+    "metadata",
+    "verify",
+    "cache",
+    "fallback",
+    "acceptance",
+)
 _DURATIONS = ("estimated_time_seconds", "timeout_seconds", "heartbeat_timeout_seconds")
+_DURATIONS_INSIDE = (
+    ("verify", "timeout_seconds"),
+    ("acceptance", "timeout_seconds"),
+    ("cache", "ttl_seconds"),
+)
 _FALLBACK_FIX = (
     'Write an object such as {"tool": "other_tool", "arguments": {…}}; a task of its own depends on this one with the '
     "condition status == 'failed'."
@@ -87,12 +100,15 @@ def _plain_values(findings: Findings, path: str, fields: dict[str, Any]) -> None
             findings.note("Read from JSON inside a string", f"{path}.{name}")
     for name in _DURATIONS:
         _duration(findings, path, fields, name)
-    if isinstance(fields.get("verify"), Mapping):
-        verify = fields["verify"] = dict(fields["verify"])
-        _duration(findings, f"{path}.verify", verify, "timeout_seconds")
-    if isinstance(fields.get("cache"), Mapping):
-        cache = fields["cache"] = dict(fields["cache"])
-        _duration(findings, f"{path}.cache", cache, "ttl_seconds")
+    if isinstance(fields.get("acceptance"), str):  # the plainest form of it: a condition
+        fields["acceptance"] = {"condition": fields["acceptance"]}
+        findings.note("Acceptance read as a condition", path)
+    for record, name in _DURATIONS_INSIDE:
+        if isinstance(fields.get(record), Mapping):
+            inner = fields[record] = dict(fields[record])
+            _duration(findings, f"{path}.{record}", inner, name)
+    if isinstance(fields.get("skills"), str):
+        fields["skills"] = [name.strip() for name in fields["skills"].split(",") if name.strip()]
     if isinstance(fields.get("priority"), str):
         fields["priority"] = fields["priority"].strip()
         if fields["priority"].lower() in {"normal", "default"}:

@@ -247,7 +247,7 @@ class Renaming:
 
     def _record(self, fields: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[str, Any]:
         found = dict(fields)
-        for name in ("verify", "fallback"):
+        for name in ("verify", "fallback", "acceptance"):
             if isinstance(found.get(name), Mapping):
                 found[name] = self._record(found[name], pattern)
         if "arguments" in found:

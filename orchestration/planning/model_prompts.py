@@ -1,6 +1,6 @@
 """What a model is told: the prompt files with their versions, the data beside them, and the shape of the answer.
 
-May import: orchestration.{models, options, ports, planning.proposal}, stdlib.
+May import: orchestration.{models, options, ports, planning.fitting, planning.proposal}, stdlib.
 
 Instructions come from the files and hold nothing of a request but numbers. Everything else (goal, context, names and
 descriptions of tools, earlier answers) goes as one JSON object between `<data>` and `</data>`, in which no `<` is left,
@@ -19,12 +19,13 @@ from string import Template
 from typing import Any
 
 from orchestration.models import Json
+from orchestration.planning.fitting import fitting_tools
 from orchestration.planning.proposal import SystemTools
 
 FOLDER = Path(__file__).with_name("prompts")
 
-MAX_TOOLS = 80
-"""Told of all systems together; with more, those that share most words with the goal."""
+MAX_TOOLS = 24
+"""Told of all systems together; with more, those that fit best what is planned for."""
 MAX_DESCRIPTION_CHARS = 240
 MAX_PARAMETERS = 20
 MAX_VALUE_CHARS = 2_000
@@ -32,8 +33,6 @@ MAX_VALUE_CHARS = 2_000
 MAX_DATA_CHARS = 60_000
 """Of the whole context: what is longer is cut harder, until only its keys are left."""
 _MAX_ITEMS = 50
-
-_WORDS = re.compile(r"[a-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +89,8 @@ def _cut(value: Json, chars: int, items: int, depth: int) -> Json:
 
 
 def told_systems(systems: Sequence[SystemTools], goal: str) -> list[dict[str, Any]]:
-    """Return what the systems can do, bounded; with too many tools, those that share most words with the goal."""
-    wanted = set(_WORDS.findall(goal.lower()))
-
-    def shared(entry: tuple[str, str, str]) -> int:
-        return len(wanted & set(_WORDS.findall(" ".join(entry).lower())))
-
-    every = [(system.name, tool.name, tool.description) for system in systems for tool in system.tools]
-    kept = {entry[:2] for entry in sorted(every, key=shared, reverse=True)[:MAX_TOOLS]}
+    """Return what the systems can do, bounded; with too many tools, those that fit the goal best."""
+    kept = fitting_tools(systems, goal, MAX_TOOLS)
     told: list[dict[str, Any]] = []
     for system in systems:
         entry: dict[str, Any] = {"system": system.name}

@@ -29,7 +29,7 @@ _LIKE_PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][\w-]*)\s*\}\}")
 """Also what no parameter can be called: whoever writes `{{Version}}` meant `version`."""
 _DEFAULT_LIMITS = Limits()
 
-_WITH_REFERENCES = ("arguments", "foreach", "verify", "fallback")
+_WITH_REFERENCES = ("arguments", "foreach", "verify", "fallback", "acceptance")
 """Fields of a task in which `${…}` is a reference."""
 
 

@@ -168,6 +168,7 @@ def _is_divisible(node: TaskNode) -> bool:
         and node.foreach is None
         and node.fallback is None
         and node.verify is None
+        and node.acceptance is None
         and node.cache is None
         and node.approval is None
         and node.idempotent

@@ -1,6 +1,6 @@
 """What every kind of system shares: how exceptions become error records, and how refusals name the choices.
 
-May import: orchestration.{errors, models}, orchestration.systems.open_effects, stdlib.
+May import: orchestration.{errors, models, redaction}, orchestration.systems.open_effects, stdlib.
 
 An exception says by its class whether repeating can help:
 
@@ -29,6 +29,7 @@ from typing import Any
 
 from orchestration.errors import AttemptError, AttemptFailedError, InvalidArgumentError, OrchestrationError
 from orchestration.models import ErrorRecord, Json, JsonObject, as_unicode, copy_json
+from orchestration.redaction import NOTHING_SECRET, Redactor
 from orchestration.systems.open_effects import leaves_effect_open
 
 MAX_MESSAGE_CHARS = 2_000
@@ -53,13 +54,16 @@ LOGGER_NAME = "advanced_task_orchestration"
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
-def error_record(exc: BaseException, system: str, attempt: int) -> ErrorRecord:
+def error_record(
+    exc: BaseException, system: str, attempt: int, redactor: Redactor = NOTHING_SECRET
+) -> ErrorRecord:
     """Return what is stored and shown about an attempt that ended with `exc`.
 
     Args:
         exc: What `execute` raised; a group of one exception counts as that exception.
         system: Name of the system it ran on.
         attempt: Number of the attempt, counted from 1.
+        redactor: Takes secrets out of the message, before it is cut: half a secret is not recognised.
     """
     while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
         exc = exc.exceptions[0]
@@ -67,7 +71,7 @@ def error_record(exc: BaseException, system: str, attempt: int) -> ErrorRecord:
     code, retryable = _classify(exc)
     return ErrorRecord(
         code=code,
-        message=bounded(_message(exc)),
+        message=bounded(redactor.text(_message(exc))),
         retryable=retryable,
         attempt=attempt,
         system=system,

@@ -70,8 +70,13 @@ async def await_user(name: str, awaitable: Awaitable[Any]) -> Any:
     """
     try:
         return await awaitable
-    except (Exception, GeneratorExit):
+    except Exception:
         raise
+    except GeneratorExit as exc:
+        # Thrown into this coroutine, which is being closed, it comes from no deeper frame: that one has ended before.
+        if exc.__traceback__ is None or exc.__traceback__.tb_next is None:
+            raise
+        raise _stray(name, exc) from exc
     except anyio.get_cancelled_exc_class() as exc:
         if anyio.current_effective_deadline() == _REACHED:
             raise

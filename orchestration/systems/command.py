@@ -1,7 +1,7 @@
 """Runs tasks as commands of this machine that the person who runs the server declared (`command_spec.py`).
 
-May import: orchestration.{errors, models, ports}, orchestration.systems.{base, command_spec, marked_processes,
-processes}, stdlib.
+May import: orchestration.{errors, models, ports, redaction}, orchestration.systems.{base, command_spec,
+marked_processes, processes, small_environment}, anyio, stdlib.
 
 The child sees a small environment: `PATH`, `HOME`, `LANG`, `LC_ALL`, `TMPDIR`, `TERM`, what the command
 declares, and `GIVEN_VARIABLES`: the idempotency key and the attempt's id for the command itself, the driver and
@@ -15,6 +15,8 @@ wrote no JSON where JSON was declared: it was done, though its result can't be u
 
 from __future__ import annotations
 
+import errno
+import functools
 import json
 import os
 import shutil
@@ -23,18 +25,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
+
 from orchestration.errors import AttemptFailedError, AttemptTimeoutError, InvalidArgumentError
 from orchestration.models import JsonObject, TaskNode
 from orchestration.ports import AttemptRequest, Health, ToolInfo
+from orchestration.redaction import secret_values
 from orchestration.systems.base import bounded, pick_tool, short_hash
-from orchestration.systems.command_spec import CommandParameter, CommandSpec
+from orchestration.systems.command_spec import CommandLimits, CommandParameter, CommandSpec
 from orchestration.systems.marked_processes import DRIVER_VARIABLE, MARK_VARIABLE
 from orchestration.systems.processes import Ended, OutputTooLargeError, run_process
+from orchestration.systems.small_environment import INHERITED, inherited_environment
 
-__all__ = ["GIVEN_VARIABLES", "CommandParameter", "CommandSpec", "CommandSystem"]
-
-INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TERM")
-"""Environment variables a command inherits; secrets of the server stay out."""
+__all__ = [
+    "GIVEN_VARIABLES",
+    "INHERITED",
+    "CommandLimits",
+    "CommandParameter",
+    "CommandSpec",
+    "CommandSystem",
+]
 
 IDEMPOTENCY_KEY_VARIABLE = "ADVANCED_ORCHESTRATION_IDEMPOTENCY_KEY"
 ATTEMPT_ID_VARIABLE = "ADVANCED_ORCHESTRATION_ATTEMPT_ID"
@@ -54,7 +65,7 @@ FATAL_SIGNALS = frozenset(
 """Signals that end a program before it can answer. SIGHUP is none: its 129 is also an ordinary exit code, git's."""
 
 _NOT_DONE: Any = {
-    **dict.fromkeys(("description", "env", "max_output_bytes", "timeout_seconds"), True),
+    **dict.fromkeys(("description", "env", "limits", "max_output_bytes", "timeout_seconds"), True),
     "parameters": {"__all__": {"description", "max_length"}},
 }
 """What of a declaration says nothing of what the command does; `env` is told apart."""
@@ -94,6 +105,11 @@ class CommandSystem:
             for tool, spec in self._commands.items()
         ]
 
+    @property
+    def secrets(self) -> list[str]:
+        """Return what the commands are given in their environment under names that tell of secrets."""
+        return [value for spec in self._commands.values() for value in secret_values(spec.env)]
+
     async def choose_tool(self, task: TaskNode) -> str:
         """Return the command the task names, else the one called like the task, else the only one.
 
@@ -126,6 +142,11 @@ class CommandSystem:
                 missing.append(f"folder {str(spec.cwd)!r} (command {tool!r})")
             elif _find_program(spec) is None:
                 missing.append(f"program {spec.argv[0]!r} (command {tool!r})")
+            missing += [
+                f"folder {str(parameter.root)!r} (command {tool!r}, root of {name!r})"
+                for name, parameter in spec.parameters.items()
+                if parameter.root is not None and not parameter.root.expanduser().is_dir()
+            ]
         if missing:
             return Health(ok=False, detail=f"missing: {', '.join(missing)}")
         return Health(ok=True, detail=f"{len(self._commands)} commands")
@@ -136,18 +157,18 @@ class CommandSystem:
         Raises:
             AttemptFailedError: The arguments don't fit, the program is missing, it ended with another exit
                 code than 0 (`command_failed`), wrote too much (`output_too_large`) or no JSON
-                (`invalid_output`).
+                (`invalid_output`), or ran into one of its limits (`resource_limit`).
             AttemptTimeoutError: It ran into the declared time limit.
         """
         tool, spec = self._find(request)
-        argv = spec.render(tool, request.arguments)
+        argv = await _rendered(tool, spec, request.arguments)
         fed = (
             json.dumps(dict(request.inputs), ensure_ascii=False).encode() if spec.stdin == "inputs" else None
         )
         cwd = spec.cwd.expanduser() if spec.cwd is not None else None
         try:
             ended = await run_process(
-                argv,
+                _launched(spec, argv),
                 env=_environment(spec, request),
                 cwd=cwd,
                 stdin=fed,
@@ -183,17 +204,39 @@ class CommandSystem:
 
 
 def _environment(spec: CommandSpec, request: AttemptRequest) -> dict[str, str]:
-    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     own = {IDEMPOTENCY_KEY_VARIABLE: request.idempotency_key, ATTEMPT_ID_VARIABLE: request.attempt_id}
     if request.driver:
         own[DRIVER_VARIABLE] = request.driver
-    return {**inherited, **spec.env, **own}
+    return {**inherited_environment(), **spec.env, **own}
 
 
 def _declaration(spec: CommandSpec) -> JsonObject:
     """Return what a command does; the values of its environment only as a hash, for they may be secrets."""
     declared: JsonObject = spec.model_dump(mode="json", exclude=_NOT_DONE, exclude_defaults=True)
     return declared | {"env": {name: short_hash(value) for name, value in spec.env.items()}}
+
+
+async def _rendered(tool: str, spec: CommandSpec, arguments: JsonObject) -> list[str]:
+    """Return argv with the arguments put in; on a thread where that may take long."""
+    if not spec.may_take_long_to_render:
+        return spec.render(tool, arguments)
+    own_turn = anyio.CapacityLimiter(1)
+    render = functools.partial(spec.render, tool, arguments)
+    return await anyio.to_thread.run_sync(render, abandon_on_cancel=True, limiter=own_turn)
+
+
+def _launched(spec: CommandSpec, argv: list[str]) -> list[str]:
+    """Return what is started so that the command runs within its limits.
+
+    Raises:
+        FileNotFoundError: There is no such program.
+    """
+    if spec.limits is None or not spec.limits.declared:
+        return argv
+    program = _find_program(spec)
+    if program is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
+    return spec.limits.launching(program, argv)
 
 
 def _find_program(spec: CommandSpec) -> str | None:
@@ -221,6 +264,9 @@ def _not_started(tool: str, argv: list[str], cwd: Path | None, exc: OSError) -> 
     if isinstance(exc, PermissionError):
         text = f"Command {tool!r} can't start: {argv[0]!r} may not be executed. Fix: make it executable."
         return AttemptFailedError(text, "program_not_executable", retryable=False)
+    if exc.errno == errno.E2BIG:
+        text = f"Command {tool!r} can't start: its arguments are too long together. Fix: give it less."
+        return AttemptFailedError(text, "invalid_arguments", retryable=False)
     return AttemptFailedError(f"Command {tool!r} can't start: {exc.strerror or exc}.", "command_not_started")
 
 
@@ -232,8 +278,12 @@ def _output(tool: str, spec: CommandSpec, ended: Ended) -> object:
     """
     text = ended.stdout.decode("utf-8", "replace")
     if ended.exit_code != 0:
+        stderr = ended.stderr_tail.decode("utf-8", "replace")
+        at_limit = spec.limits.failure(tool, ended.exit_code, stderr) if spec.limits is not None else None
+        if at_limit is not None:
+            raise at_limit
         how = f"signal {ended.signal_name}" if ended.signal_name else f"exit code {ended.exit_code}"
-        said = _last_lines(ended.stderr_tail.decode("utf-8", "replace")) or _last_lines(text)
+        said = _last_lines(stderr) or _last_lines(text)
         raise AttemptFailedError(
             f"Command {tool!r} ended with {how}" + (f":\n{said}" if said else "."),
             "command_failed",

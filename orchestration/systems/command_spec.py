@@ -1,13 +1,15 @@
 """What a declared command looks like, and how a task's arguments are put into its argv.
 
-May import: orchestration.{errors, models}, orchestration.systems.base, pydantic, stdlib.
+May import: orchestration.{errors, models}, orchestration.systems.{base, command_limits, command_values}, pydantic,
+stdlib.
 
 Least power: a task chooses a declared command and fills its placeholders, nothing else.
 
 * `{name}` in an item of `argv` stands for the argument `name`; `{{name}}` is the literal text `{name}`; any
   other brace is itself. The program, `argv[0]`, has no placeholder. No shell is involved: an item stays one
   item, whatever characters its value has.
-* A value is text, a number or a truth value (`true`/`false`), at most `max_length` characters, without NUL.
+* A value is text, a number or a truth value (`true`/`false`), at most `max_length` characters, without NUL; what else
+  can be asked of it says `command_values.py`.
 * A value that begins with `-` where the item begins with the placeholder could be taken for an option. It is
   refused unless the parameter says `allow_leading_dash: true`, or an item `--` stands before it in `argv`.
 """
@@ -20,8 +22,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from orchestration.models import Json, JsonObject, PositiveSeconds
+from orchestration.models import JsonObject, PositiveSeconds
 from orchestration.systems.base import bounded, invalid_arguments, nearest
+from orchestration.systems.command_limits import CommandLimits
+from orchestration.systems.command_values import MAX_ARGUMENT_BYTES, CommandParameter, text_of
+
+__all__ = ["CommandLimits", "CommandParameter", "CommandSpec"]
 
 DEFAULT_MAX_OUTPUT_BYTES = 1024 * 1024
 """Of standard output; more than a result should be, less than what hurts."""
@@ -30,30 +36,12 @@ _PLACEHOLDER = re.compile(r"\{\{([A-Za-z_][A-Za-z0-9_]*)\}\}|\{([A-Za-z_][A-Za-z
 _MODEL = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class CommandParameter(BaseModel):
-    """What may stand in place of one placeholder."""
-
-    model_config = _MODEL
-
-    type: Literal["any", "string", "integer", "number", "boolean"] = "any"
-    """`any` takes every scalar."""
-    description: str = ""
-    default: str | int | float | bool | None = None
-    """Used when the task gives no value; without one the argument is required."""
-    choices: list[str | int | float | bool] | None = None
-    """The only values allowed."""
-    max_length: Annotated[int, Field(ge=1, le=131_000)] = 32_768
-    """Longest value, in characters."""
-    allow_leading_dash: bool = False
-    """Whether a value may begin with `-` and so be taken for an option by the program."""
-
-
 class CommandSpec(BaseModel):
     """One declared command."""
 
     model_config = _MODEL
 
-    argv: Annotated[list[str], Field(min_length=1)]
+    argv: Annotated[list[str], Field(min_length=1, repr=False)]
     """The program and its arguments, with `{name}` where a task's argument goes."""
     description: str = ""
     """What it does, for people and language models."""
@@ -71,6 +59,8 @@ class CommandSpec(BaseModel):
     """`text`: `{"text": …, "exit_code": 0}`. `json`: the value that standard output holds."""
     max_output_bytes: Annotated[int, Field(ge=1)] = DEFAULT_MAX_OUTPUT_BYTES
     """Standard output over this ends the command and fails the attempt; nothing is cut silently."""
+    limits: CommandLimits | None = None
+    """Most memory, processor time, … it may use."""
 
     @field_validator("argv")
     @classmethod
@@ -105,10 +95,18 @@ class CommandSpec(BaseModel):
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the arguments."""
-        properties = {name: _parameter_schema(self.parameter(name)) for name in self.placeholders}
+        properties = {name: self.parameter(name).json_schema() for name in self.placeholders}
         required = [name for name in self.placeholders if self.parameter(name).default is None]
         schema: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
         return {**schema, "required": required} if required else schema
+
+    @property
+    def may_take_long_to_render(self) -> bool:
+        """Whether `render` asks the file system, which may be slow, or matches a pattern, which may be."""
+        return any(
+            parameter.root is not None or parameter.pattern is not None
+            for parameter in self.parameters.values()
+        )
 
     def render(self, tool: str, arguments: JsonObject) -> list[str]:
         """Return argv with the arguments put in.
@@ -121,7 +119,7 @@ class CommandSpec(BaseModel):
         texts: dict[str, str] = {}
         for name in names:
             try:
-                texts[name] = _text(name, arguments.get(name), self.parameter(name))
+                texts[name] = text_of(name, arguments.get(name), self.parameter(name))
             except ValueError as exc:
                 mistakes.append(str(exc))
         if not mistakes:
@@ -129,7 +127,7 @@ class CommandSpec(BaseModel):
                 _PLACEHOLDER.sub(lambda match: texts[match[2]] if match[2] else f"{{{match[1]}}}", i)
                 for i in self.argv
             ]
-            mistakes = self._taken_for_options(argv)
+            mistakes = self._taken_for_options(argv) + _too_long(argv)
         if mistakes:
             takes = ", ".join(names) or "no arguments"
             raise invalid_arguments(
@@ -164,69 +162,16 @@ def _placeholders(item: str) -> list[str]:
     return [match[2] for match in _PLACEHOLDER.finditer(item) if match[2]]
 
 
+def _too_long(argv: list[str]) -> list[str]:
+    """Return a sentence for each item that the kernel would not take."""
+    sizes = [len(item.encode()) for item in argv]
+    return [
+        f"item {number} of argv has {size} bytes; the limit is {MAX_ARGUMENT_BYTES}"
+        for number, size in enumerate(sizes)
+        if size > MAX_ARGUMENT_BYTES
+    ]
+
+
 def _unknown(name: str, names: list[str]) -> str:
     near = nearest(name, names)
     return f"there is no argument {name!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
-
-
-def _parameter_schema(parameter: CommandParameter) -> dict[str, Any]:
-    every = ["string", "integer", "number", "boolean"]
-    schema: dict[str, Any] = {"type": every if parameter.type == "any" else parameter.type}
-    if parameter.description:
-        schema["description"] = parameter.description
-    if parameter.default is not None:
-        schema["default"] = parameter.default
-    if parameter.choices is not None:
-        schema["enum"] = list(parameter.choices)
-    return schema
-
-
-def _text(name: str, value: Json, parameter: CommandParameter) -> str:
-    """Return a value as it stands in argv.
-
-    Raises:
-        ValueError: It is missing, of another type, not among the choices, too long or holds a NUL.
-    """
-    if value is None:
-        value = parameter.default
-    if value is None:
-        raise ValueError(f"argument {name!r} is missing")
-    shown = bounded(repr(value), 120)
-    if not isinstance(value, str | int | float):
-        raise ValueError(
-            f"argument {name!r} is {shown}; expected text, a number or true/false, not a list or object"
-        )
-    value = _typed(name, value, parameter.type)
-    if parameter.choices is not None and value not in parameter.choices:
-        raise ValueError(
-            f"argument {name!r} is {shown}; expected one of {', '.join(map(repr, parameter.choices))}"
-        )
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    if len(text) > parameter.max_length:
-        raise ValueError(f"argument {name!r} has {len(text)} characters; the limit is {parameter.max_length}")
-    if "\0" in text:
-        raise ValueError(f"argument {name!r} holds a NUL character")
-    return text
-
-
-def _typed(name: str, value: str | int | float | bool, type_: str) -> str | int | float | bool:
-    """Return the value as the declared type; numbers written as text are taken.
-
-    Raises:
-        ValueError: It is of another type.
-    """
-    if type_ == "string" and not isinstance(value, str):
-        raise ValueError(f"argument {name!r} is {value!r}; expected text")
-    if type_ == "boolean" and not isinstance(value, bool):
-        raise ValueError(f"argument {name!r} is {bounded(repr(value), 120)}; expected true or false")
-    if type_ in ("integer", "number"):
-        try:
-            if isinstance(value, bool) or (
-                type_ == "integer" and isinstance(value, float) and not value.is_integer()
-            ):
-                raise ValueError
-            return int(value) if type_ == "integer" else float(value) if isinstance(value, str) else value
-        except ValueError:
-            kind = "a whole number" if type_ == "integer" else "a number"
-            raise ValueError(f"argument {name!r} is {bounded(repr(value), 120)}; expected {kind}") from None
-    return value

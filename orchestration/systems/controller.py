@@ -1,23 +1,26 @@
 """Runs tasks through the caller's own controller object, found by its methods: the `unified_controller` collaborator.
 
-May import: orchestration.{clock, errors, models, ports}, orchestration.systems.{base, threads}, anyio,
-stdlib.
+May import: orchestration.{clock, errors, models, ports}, orchestration.systems.{base, calls, controller_answers, signs,
+threads}, anyio, stdlib.
 
 `execute_task(context)` is called where there is one, else `process_task(description, context=…,
 timeout_seconds=…)`; either may be a coroutine function or blocking, and is given only the arguments its
 signature takes. The answer may be an object or a mapping with `success`, `result` and `error`, or the plain
-value itself.
+value itself (`controller_answers.py`).
+
+What a controller is given belongs to the attempt: it may change it as it likes. Its life is its maker's: neither
+`initialize` nor `shutdown` is called.
 
 The idempotency key is part of the context, which `process_task` is given as a mapping; a parameter named
-`idempotency_key` gets it, too. A failure the controller answers with is definite, unless its code says that the
-controller itself heard no answer (`OPEN_CODES`) or it says `effect_open: true`.
+`idempotency_key` gets it, too.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -26,11 +29,13 @@ from typing import Any
 import anyio
 
 from orchestration.clock import Clock, SystemClock, to_datetime
-from orchestration.errors import AttemptFailedError, InvalidArgumentError
-from orchestration.models import Json, TaskId, TaskNode
+from orchestration.errors import InvalidArgumentError
+from orchestration.models import Json, TaskId, TaskNode, copy_json
 from orchestration.ports import AttemptRequest, Health, ToolInfo
-from orchestration.systems.base import bounded, copied, name_of, short_hash
-from orchestration.systems.calls import call_user
+from orchestration.systems.base import bounded, copied, name_of, short_hash, words_of
+from orchestration.systems.calls import await_user, call_user
+from orchestration.systems.controller_answers import health_of, value_of
+from orchestration.systems.signs import ProgressReport
 from orchestration.systems.threads import DaemonThreads
 
 METHODS = ("execute_task", "process_task")
@@ -45,10 +50,11 @@ STATUS_SECONDS = 2.0
 DEFAULT_COMPLEXITY = 5.0
 """What a controller is told of a task that says nothing of its complexity: the middle of the scale."""
 
-OPEN_CODES = frozenset(
-    {"timeout", "timeout_error", "connection_error", "connection_lost", "system_unavailable", "cancelled"}
-)
-"""Codes of a controller's failure that leave open whether the work was done."""
+STATUS_THREADS = 2
+"""Blocking questions for its status at once; not among the others, which hanging ones would use up."""
+
+MAX_AWAITED = 10
+"""How often what a controller answers may turn out to be yet to come."""
 
 
 class RoutingStrategy(StrEnum):
@@ -73,6 +79,10 @@ class _SignsOfLife:
     __slots__ = ("_beat",)
     _beat: Callable[[], None]
 
+    def beats_by(self, beat: Callable[[], None]) -> None:
+        """Say what a sign of life is passed on to."""
+        self._beat = beat
+
     def heartbeat(self) -> None:
         """Say that the work goes on; cheap, from any thread. A copy of a context says nothing."""
         beat = getattr(self, "_beat", None)
@@ -80,9 +90,9 @@ class _SignsOfLife:
             beat()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class TaskContext(_SignsOfLife):
-    """What `execute_task` is told about a task."""
+    """What `execute_task` is told about a task; made for one attempt, and the controller's to change."""
 
     task_id: TaskId
     description: str
@@ -111,6 +121,11 @@ class TaskContext(_SignsOfLife):
     attempt: int = 1
     idempotency_key: str = ""
     """The same for all automatic attempts of the task: whoever keeps it can tell a repetition."""
+    endpoint: str | None = None
+    """Where a load balancer would have the preferred system asked."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self.__dict__)  # without the sign of life: a copy gives none
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -151,9 +166,8 @@ class ControllerSystem:
         self._controller = unified_controller
         self._clock = clock or SystemClock()
         self._threads: DaemonThreads | None = None
-        found = next(
-            (method for method in METHODS if callable(getattr(unified_controller, method, None))), None
-        )
+        self._status_threads: DaemonThreads | None = None
+        found = next((method for method in METHODS if _method(unified_controller, method) is not None), None)
         if found is None:
             raise InvalidArgumentError(
                 "unified_controller",
@@ -169,9 +183,10 @@ class ControllerSystem:
 
     async def aclose(self) -> None:
         """Let idle threads end; the controller is the caller's to close."""
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.close()
+        for threads in (self._threads, self._status_threads):
+            if threads is not None:
+                threads.close()
+        self._threads = self._status_threads = None
 
     async def list_tools(self) -> list[ToolInfo]:
         """A controller runs descriptions, not tools."""
@@ -185,32 +200,36 @@ class ControllerSystem:
         """Inputs are part of the context."""
         return True
 
+    def balanced_as(self, request: AttemptRequest) -> str | None:
+        """Return the system a controller is to prefer, which may run in several instances; None where it chooses."""
+        preferred = request.preference.casefold()
+        return preferred if preferred in {"alita", "kgot"} else None
+
     def fingerprint(self, tool: str | None) -> str:  # noqa: ARG002  (a controller runs descriptions, whatever the tool)
         """Return what changes when the controller is of another class, or another method of it is called."""
         return short_hash([name_of(type(self._controller)), self._method])
 
     async def check(self) -> Health:
         """Ask the controller's own `get_system_status`, where it has one."""
-        status = getattr(self._controller, "get_system_status", None)
-        if not callable(status):
+        status = _method(self._controller, "get_system_status")
+        if status is None:
             return Health(ok=True, detail=f"calls {self._method}")
-        try:
-            with anyio.fail_after(STATUS_SECONDS):
-                answer = await self._call(status, [], {})
-        except TimeoutError:
-            return Health(ok=False, detail=f"get_system_status gave no answer within {STATUS_SECONDS:g} s")
-        except Exception as exc:  # noqa: BLE001  (a status that raises is an answer, too)
-            return Health(
-                ok=False, detail=bounded(f"get_system_status raised {type(exc).__name__}: {exc}", 300)
-            )
-        return _health(answer)
+        if self._status_threads is None:
+            self._status_threads = DaemonThreads(STATUS_THREADS, f"{self.name} status")
+        with anyio.move_on_after(STATUS_SECONDS):
+            try:
+                return health_of(await self._call(status, [], {}, self._status_threads))
+            except Exception as exc:  # noqa: BLE001  (a status that raises is an answer, too)
+                told = f"get_system_status raised {type(exc).__name__}: {words_of(exc)}"
+                return Health(ok=False, detail=bounded(told, 300))
+        return Health(ok=False, detail=f"get_system_status gave no answer within {STATUS_SECONDS:g} s")
 
     async def execute(self, request: AttemptRequest) -> object:
         """Hand the task over and return the value of the controller's answer.
 
         Raises:
-            AttemptFailedError: The answer has `success` false, or the controller raised something that is no
-                ordinary exception.
+            AttemptFailedError: The answer has `success` false or can't be read, or the controller raised something that
+                is no ordinary exception.
         """
         method = getattr(self._controller, self._method)
         if self._method == "execute_task":
@@ -221,16 +240,35 @@ class ControllerSystem:
             named = {
                 "context": self._task_context(request).to_dict(),
                 "timeout_seconds": request.timeout_seconds,
-                **_wished(method, idempotency_key=request.idempotency_key, heartbeat=request.heartbeat),
+                **_wished(
+                    method,
+                    idempotency_key=request.idempotency_key,
+                    heartbeat=request.heartbeat,
+                    progress=ProgressReport(request.progress),
+                ),
             }
-        answer = await self._call(method, positional, named)
-        return _value(answer, unwraps_response=self._method == "process_task")
-
-    async def _call(self, method: Callable[..., Any], positional: list[Any], named: dict[str, Any]) -> Any:
         if self._threads is None:
             self._threads = DaemonThreads(DEFAULT_THREADS, self.name)
+        answer = await self._call(method, positional, named, self._threads)
+        return value_of(answer, unwraps_response=self._method == "process_task")
+
+    async def _call(
+        self, method: Callable[..., Any], positional: list[Any], named: dict[str, Any], threads: DaemonThreads
+    ) -> Any:
+        """Return what a method gives, once it is there: what it answers with may itself be yet to come."""
+        name = getattr(method, "__name__", self._method)
         call = functools.partial(method, *positional, **accepted(method, len(positional), named))
-        return await call_user(getattr(method, "__name__", self._method), call, method, self._threads)
+        answer = await call_user(name, call, method, threads)
+        for _ in range(MAX_AWAITED):
+            if isinstance(answer, Future):
+                answer = await _settled(name, answer, threads)
+            elif inspect.isawaitable(answer):
+                answer = await await_user(name, answer)
+            elif inspect.isasyncgen(answer):
+                answer = await await_user(name, _collected(answer))
+            else:
+                break
+        return answer
 
     def _task_context(self, request: AttemptRequest) -> TaskContext:
         task = request.task
@@ -244,17 +282,40 @@ class ControllerSystem:
             timeout_seconds=request.timeout_seconds,
             created_at=to_datetime(self._clock.now_us()),
             tool=request.tool,
-            arguments=dict(request.arguments),
-            inputs=dict(request.inputs),
+            arguments=copied(request.arguments),
+            inputs=copied(request.inputs),
             context=copied(request.context),
             goal=request.goal,
             orchestration_id=request.orchestration_id,
             attempt=request.attempt,
             idempotency_key=request.idempotency_key,
+            endpoint=request.endpoint,
             **metadata,  # type: ignore[arg-type]  # the task's author vouches for the metadata's types
         )
-        object.__setattr__(context, "_beat", request.heartbeat)  # frozen for others, not while it is made
+        context.beats_by(request.heartbeat)
         return context
+
+
+def _method(controller: object, name: str) -> Callable[..., Any] | None:
+    """Return a method; None where there is none, or it can't even be looked at."""
+    try:
+        method = getattr(controller, name, None)
+        return method if callable(method) else None
+    except Exception:  # noqa: BLE001  (a property is anybody's code)
+        return None
+
+
+async def _settled(name: str, future: Future[Any], threads: DaemonThreads) -> Any:
+    """Wait for a future of an executor; it is cancelled with the attempt, if it has not begun."""
+    try:
+        return await call_user(name, future.result, future.result, threads)
+    except BaseException:
+        future.cancel()
+        raise
+
+
+async def _collected(items: AsyncIterable[Any]) -> list[Any]:
+    return [item async for item in items]
 
 
 def _description(request: AttemptRequest) -> str:
@@ -295,76 +356,13 @@ def accepted(method: Callable[..., Any], positional: int, named: Mapping[str, An
 def _budget(request: AttemptRequest) -> dict[str, Any] | None:
     """Return the budget constraints with the upstreams' data in them; None where there is neither."""
     given = request.context.get("budget_constraints")
-    budget = dict(given) if isinstance(given, Mapping) else {}
+    budget = copied(given) if isinstance(given, Mapping) else {}
     data: dict[str, Json] = {}
     for upstream, value in request.inputs.items():
         if isinstance(value, dict):
-            data.update({f"{upstream}_{key}": part for key, part in value.items()})
+            data.update({f"{upstream}_{key}": copy_json(part) for key, part in value.items()})
         else:
-            data[f"{upstream}_output"] = value
+            data[f"{upstream}_output"] = copy_json(value)
     if data:
         budget["input_data"] = data
     return budget or None
-
-
-def _value(answer: Any, *, unwraps_response: bool) -> object:
-    """Return the value of a controller's answer.
-
-    Raises:
-        AttemptFailedError: The answer says that the task failed.
-    """
-    fields = _fields(answer)
-    if fields is None:
-        return answer
-    if "success" in fields and not fields["success"]:
-        raise _failure(fields)
-    if "result" in fields:
-        value = fields["result"]
-    else:
-        value = (
-            {name: part for name, part in fields.items() if name != "success"}
-            if "success" in fields
-            else answer
-        )
-    if unwraps_response and isinstance(value, Mapping):
-        for key in ("response", "final_response"):
-            if value.get(key) is not None:
-                return value[key]
-    return value
-
-
-def _fields(answer: Any) -> Mapping[str, Any] | None:
-    """Return the fields of an answer that has some to look at; None for a plain value."""
-    if isinstance(answer, Mapping):
-        return answer
-    if not hasattr(answer, "success"):
-        return None
-    names = [name for name in dir(answer) if not name.startswith("_")]
-    return {name: value for name in names if not callable(value := getattr(answer, name))}
-
-
-def _failure(fields: Mapping[str, Any]) -> AttemptFailedError:
-    """Return the failure an answer tells of.
-
-    It is retried unless the answer has `retryable` false; `effect_open` in the answer beats what its code says.
-    """
-    error = fields.get("error")
-    code = fields.get("error_code")
-    if isinstance(error, Mapping):
-        code = error.get("code", code)
-        error = error.get("message", error)
-    text = bounded(str(error)) if error else "The controller answered with success false and no error."
-    retryable = fields.get("retryable", True) is not False
-    code = code if isinstance(code, str) and code else "task_failed"
-    effect_open = fields.get("effect_open", code in OPEN_CODES) is True
-    return AttemptFailedError(text, code, retryable, effect_open=effect_open)
-
-
-def _health(status: Any) -> Health:
-    """Return what a controller's status means; one that can't be read counts as well."""
-    word = status.get("status") if isinstance(status, Mapping) else status
-    bad = isinstance(word, str) and word.casefold() in {"error", "unhealthy", "down", "critical", "offline"}
-    denied = isinstance(status, Mapping) and status.get("healthy") is False
-    return Health(
-        ok=not (bad or denied), detail=bounded(f"status {word}", 300) if isinstance(word, str) else "answers"
-    )

@@ -7,6 +7,7 @@ May import: orchestration.errors, orchestration.systems.base, stdlib.
 * So is a protocol error (JSON-RPC). Invalid parameters, unknown methods and missing capabilities are not retried.
 * An answer that can't be used (`unusable`) is `invalid_output`, not retried: the tool has run, so what it did is left
   open.
+* So is one that is over the size the server may send: `output_too_large`, not retried, for it would be again.
 * What comes from the way to the server rather than from the server (`is_transport`) is no answer at all.
 """
 
@@ -28,6 +29,10 @@ _HTTP_TROUBLE = (_SESSION_GONE, "Server returned an error response", "Unexpected
 _NO_ANSWER = "server answered a request with 202"
 """How the client words that a request was taken and will never be answered."""
 
+_TOO_LARGE = "answer too large"
+_TOO_LARGE_EVENT = re.compile(r"event exceeded the \d+ byte limit")
+"""How our own transports, and the client for an event of a stream, word that an answer is over the limit."""
+
 _BAD_ARGUMENTS = re.compile(
     r"MCP error -32602|validation errors? for|input validation error|invalid arguments", re.IGNORECASE
 )
@@ -42,6 +47,26 @@ def is_transport(code: int, message: str) -> bool:
 def is_session_gone(message: str) -> bool:
     """Whether an HTTP server refused a call because it was started anew since the session began."""
     return message.startswith(_SESSION_GONE)
+
+
+def too_large(size: int | None, limit: int) -> str:
+    """Return the words of an error for an answer over the limit."""
+    how_much = f"it has {size:,} bytes" if size is not None else "it goes on"
+    return f"{_TOO_LARGE}: {how_much}; at most {limit:,} bytes are allowed (max_answer_bytes)"
+
+
+def is_too_large(message: str) -> bool:
+    """Whether an error says that the answer was over the limit."""
+    return _TOO_LARGE in message or _TOO_LARGE_EVENT.search(message) is not None
+
+
+def answer_too_large(limit: int) -> AttemptFailedError:
+    """Return the failure for an answer over the limit; the tool has run."""
+    text = (
+        f"The server's answer is over {limit:,} bytes. "
+        "Fix: ask for less, or raise `max_answer_bytes` of the system."
+    )
+    return AttemptFailedError(text, "output_too_large", retryable=False, effect_open=True)
 
 
 def protocol_error(code: int, message: str) -> AttemptFailedError:

@@ -84,6 +84,7 @@ async def run_process(
     timeout_seconds: float | None,
     kill_grace_seconds: float,
     on_output: Callable[[], None] = lambda: None,
+    on_stdout: Callable[[bytes], None] = lambda _: None,
 ) -> Ended:
     """Run a program and return how it ended.
 
@@ -96,6 +97,7 @@ async def run_process(
         timeout_seconds: Longest it may take; as long as it wants when absent.
         kill_grace_seconds: How long it may take to end after SIGTERM before it is killed.
         on_output: Called whenever it has written something.
+        on_stdout: Called with each piece it has written to standard output, cut anywhere.
 
     Raises:
         OSError: It could not be started.
@@ -113,7 +115,7 @@ async def run_process(
             env={**env, MARK_VARIABLE: mark},
             start_new_session=True,
         )
-    run = _Run(process, max_output_bytes, on_output)
+    run = _Run(process, max_output_bytes, on_output, on_stdout)
     is_tidy = False
     try:
         with anyio.fail_after(timeout_seconds):
@@ -123,20 +125,25 @@ async def run_process(
     finally:
         with anyio.CancelScope(shield=True):
             await _end_everything(process, mark, kill_grace_seconds, is_tidy=is_tidy)
-            await _release(process)
+            await release(process)
 
 
 class _Run:
     """A running process with what it has written so far."""
 
     def __init__(
-        self, process: anyio.abc.Process, max_output_bytes: int, on_output: Callable[[], None]
+        self,
+        process: anyio.abc.Process,
+        max_output_bytes: int,
+        on_output: Callable[[], None],
+        on_stdout: Callable[[bytes], None],
     ) -> None:
         self.left_something = False
         """Whether anything of its group outlived it, or holds its output open."""
         self._process = process
         self._max_output_bytes = max_output_bytes
         self._on_output = on_output
+        self._on_stdout = on_stdout
         self._stdout = bytearray()
         self._stderr_tail = bytearray()
         self._is_too_large = False
@@ -170,6 +177,7 @@ class _Run:
         if self._process.stdout is not None:
             async for chunk in self._process.stdout:
                 self._on_output()
+                self._on_stdout(chunk)
                 self._stdout += chunk
                 if len(self._stdout) > self._max_output_bytes:
                     self._is_too_large = True
@@ -266,9 +274,9 @@ async def _end_of_group(pid: int) -> None:
         await anyio.sleep(POLL_SECONDS)
 
 
-async def _release(process: anyio.abc.Process) -> None:
+async def release(process: anyio.abc.Process, patience_seconds: float = POLL_SECONDS * 4) -> None:
     """Close the pipes, also where something outside the group still holds their other end."""
-    with anyio.move_on_after(POLL_SECONDS * 4) as limit:
+    with anyio.move_on_after(patience_seconds) as limit:
         await process.aclose()
     if limit.cancelled_caught:
         # asyncio closes the pipes only when the other end is gone; nothing public does it earlier.

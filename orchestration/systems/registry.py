@@ -1,6 +1,7 @@
 """The systems there are, by name: opened when first needed, checked together, closed together.
 
-May import: orchestration.{errors, logs, ports}, orchestration.systems.base, anyio, stdlib.
+May import: orchestration.{clock, errors, logs, ports, redaction}, orchestration.systems.{base, resilience,
+routing_aids}, anyio, stdlib.
 
 `async with registry:` owns one task group, in which systems may keep background tasks (a connection has one
 owner task). It may be entered again and again, and by several callers at once, each from its own task:
@@ -10,18 +11,23 @@ when that one leaves first, they move to another's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import anyio
 import anyio.abc
 
+from orchestration.clock import Clock, SystemClock
 from orchestration.errors import InvalidArgumentError
 from orchestration.logs import get_logger
 from orchestration.ports import Health, System, ToolInfo
+from orchestration.redaction import Redactor
 from orchestration.systems.base import bounded, listed, nearest
+from orchestration.systems.resilience import Resilience, SystemPolicy
+from orchestration.systems.routing_aids import RoutingAids
 
 CLOSE_SECONDS = 10.0
 """Longest wait for one system to close; what is not closed then is left behind and logged."""
@@ -36,6 +42,10 @@ SURVEY_SECONDS = 30.0
 """Longest wait for a system's tools: a server may have to be downloaded and started first."""
 
 
+SILENT_SECONDS = 60.0
+"""How long a system that did not list its tools in time is taken to have none: nobody waits for it meanwhile."""
+
+
 @runtime_checkable
 class NeedsTaskGroup(Protocol):
     """A system that keeps background tasks."""
@@ -45,6 +55,16 @@ class NeedsTaskGroup(Protocol):
 
         Tasks in an earlier group must end soon; they are cancelled after `HAND_OVER_SECONDS`.
         """
+        ...
+
+
+@runtime_checkable
+class KeepsSecrets(Protocol):
+    """A system that was given what nobody else is to see."""
+
+    @property
+    def secrets(self) -> Iterable[str]:
+        """Return it: keys, tokens, passwords."""
         ...
 
 
@@ -62,16 +82,37 @@ class SystemRegistry:
 
     Args:
         systems: Systems by name; the name here is the one tasks use.
+        policies: What is declared about how some of them may be asked, by name.
+        clock: Measures how they do; the machine's own when absent.
+        secrets: What must not come back from any of them, besides what they were given themselves.
     """
 
-    def __init__(self, systems: Mapping[str, System]) -> None:
+    def __init__(
+        self,
+        systems: Mapping[str, System],
+        *,
+        policies: Mapping[str, SystemPolicy] | None = None,
+        clock: Clock | None = None,
+        secrets: Iterable[str] = (),
+    ) -> None:
         self._systems = dict(systems)
+        kept = [each for each in self._systems.values() if isinstance(each, KeepsSecrets)]
+        self.redactor = Redactor([*secrets, *(secret for each in kept for secret in each.secrets)])
+        """Takes secrets out of what comes from them."""
+        self.resilience = Resilience(clock or SystemClock(), policies)
+        """How they do; kept for as long as the registry lives, open or not."""
+        self.aids = RoutingAids()
+        """What helps to choose among them; whoever puts an orchestrator together fills it."""
+        for name, system in self._systems.items():
+            self.resilience.watch(name, system.kind)
         self._log = get_logger()
         self._entered: dict[int, list[anyio.abc.TaskGroup]] = {}
         """Task groups by the id of the task that entered them."""
         self._owner: anyio.abc.TaskGroup | None = None
         self._ready: dict[str, System] = {}
         self._locks: dict[str, anyio.Lock] = {}
+        self._silent: dict[str, tuple[float, Survey]] = {}
+        """Systems that did not answer in time when they were asked last, with when that was."""
 
     def __contains__(self, name: object) -> bool:
         return name in self._systems
@@ -198,6 +239,8 @@ class SystemRegistry:
     ) -> dict[str, Survey]:
         """Ask systems for their tools, all at once; one that can't be asked says why.
 
+        One that has just kept everybody waiting to the end is not asked again for `SILENT_SECONDS`.
+
         Args:
             names: Which; all when absent.
             timeout_seconds: Longest wait for each.
@@ -206,13 +249,22 @@ class SystemRegistry:
         found: dict[str, Survey] = {}
 
         async def ask(name: str) -> None:
+            silent = self._silent.get(name)
+            if silent is not None and anyio.current_time() - silent[0] < SILENT_SECONDS:
+                found[name] = silent[1]
+                return
             survey = Survey(error=f"no answer within {timeout_seconds:g} s")
-            with anyio.move_on_after(timeout_seconds):
+            with anyio.move_on_after(timeout_seconds) as limit:
                 try:
-                    survey = Survey(tools=await (await self.ready(name)).list_tools())
+                    survey = Survey(tools=self._without_secrets(await (await self.ready(name)).list_tools()))
                 except Exception as exc:  # noqa: BLE001  (one system's fault must not hide the others)
-                    survey = Survey(error=bounded(str(exc) or type(exc).__name__, 500))
+                    words = self.redactor.text(str(exc) or type(exc).__name__)
+                    survey = Survey(error=bounded(words, 500))
             found[name] = survey
+            if limit.cancelled_caught:
+                self._silent[name] = (anyio.current_time(), survey)
+            else:
+                self._silent.pop(name, None)
 
         async with anyio.create_task_group() as asking:
             for name in asked:
@@ -227,12 +279,34 @@ class SystemRegistry:
             health = Health(ok=False, detail=f"no answer within {timeout_seconds:g} s")
             with anyio.move_on_after(timeout_seconds):
                 try:
-                    health = await (await self.ready(name)).check()
+                    told = await (await self.ready(name)).check()
+                    health = replace(told, detail=self.redactor.text(told.detail))
                 except Exception as exc:  # noqa: BLE001  (a check that raises is an answer, too)
-                    health = Health(ok=False, detail=bounded(f"{type(exc).__name__}: {exc}", 300))
+                    words = self.redactor.text(f"{type(exc).__name__}: {exc}")
+                    health = Health(ok=False, detail=bounded(words, 300))
             found[name] = health
 
         async with anyio.create_task_group() as checking:
             for name in self._systems:
                 checking.start_soon(check, name)
         return {name: found[name] for name in self._systems}
+
+    def _without_secrets(self, tools: Sequence[ToolInfo]) -> Sequence[ToolInfo]:
+        """Return what a system says of its tools without what must not come back from it."""
+        redactor = self.redactor
+        if not redactor:
+            return tools
+        return [_told(tool, redactor) for tool in tools]
+
+
+def _told(tool: ToolInfo, redactor: Redactor) -> ToolInfo:
+    whole = json.dumps([tool.name, tool.description, tool.input_schema], ensure_ascii=False, default=str)
+    if not redactor.finds(whole.encode("utf-8", "surrogatepass")):
+        return tool
+    schema: Any = None if tool.input_schema is None else redactor.json(dict(tool.input_schema))
+    return replace(
+        tool,
+        name=redactor.text(tool.name),
+        description=redactor.text(tool.description),
+        input_schema=schema,
+    )

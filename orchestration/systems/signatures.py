@@ -19,7 +19,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from orchestration.systems.base import bounded, invalid_arguments, nearest
 
-PROVIDED = ("inputs", "context", "idempotency_key", "attempt_id", "heartbeat")
+PROVIDED = ("inputs", "context", "idempotency_key", "attempt_id", "heartbeat", "progress")
 """Parameters that the attempt fills in unless the task's own arguments do."""
 
 _UNCHECKED: tuple[object, ...] = (Any, object, inspect.Parameter.empty, dict, Mapping)

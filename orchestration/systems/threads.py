@@ -95,7 +95,7 @@ class _Job(Generic[T]):
         self.abandoned_by: DaemonThreads | None = None
         self._call = call
         self._context = _thread_context()
-        self._announce = _announcer()
+        self._announce = announcer()
         self._result: T
         self._error: BaseException | None = None
 
@@ -150,7 +150,7 @@ class _Worker(threading.Thread):
             del job  # the result must not live on while the thread is idle
 
 
-def _announcer() -> Callable[[Callable[[], None]], object]:
+def announcer() -> Callable[[Callable[[], None]], object]:
     """Return what lets another thread have something called on this event loop, without waiting for it.
 
     `anyio.from_thread.run_sync` would wait, which doubles the cost of a call.

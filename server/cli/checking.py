@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from server.cli.output import Output, clip
-from server.cli.parser import FAILED, SUCCESS, Commands
+from server.cli.parser import FAILED, SUCCESS, Commands, text
 from server.cli.session import load
 
 if TYPE_CHECKING:
     from config.settings import Settings
     from config.systems_config import SystemSettings
+    from orchestration.ports import System
+
+FOUND_SHOWN = 10
+"""Tools that `systems --find` shows."""
 
 
 def register(commands: Commands) -> None:
@@ -24,10 +28,15 @@ def register(commands: Commands) -> None:
         "systems",
         systems,
         about="list the configured systems: where tasks run",
-        example="advanced-orchestration systems --check",
-        details="With --check each is asked whether it could run something now; exit code 1 when one could not.",
+        example='advanced-orchestration systems --check\nadvanced-orchestration systems --find "read a file"',
+        details="With --check each is asked whether it could run something now; exit code 1 when one could not. With "
+        "--find every system is asked for its tools, and those that fit are shown, best first.",
     )
-    parser.add_argument("--check", action="store_true", help="connect to each and list its tools")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--check", action="store_true", help="connect to each and list its tools")
+    how.add_argument(
+        "--find", type=text("what is to be done"), metavar="TEXT", help="find the tools that fit a task"
+    )
 
     parser = commands.add(
         "doctor",
@@ -53,6 +62,8 @@ def register(commands: Commands) -> None:
 def systems(args: argparse.Namespace, output: Output) -> int:
     """List the systems, and check them where asked."""
     settings = load(args, output)
+    if args.find is not None:
+        return _find(settings, args.find, output)
     found = [_described(name, spec) for name, spec in settings.systems.items()]
     if args.check:
         checked = check_systems(settings)
@@ -100,29 +111,79 @@ def check_systems(settings: Settings) -> dict[str, dict[str, Any]]:
     """
     import anyio
 
-    from orchestration.errors import ConfigurationError
     from orchestration.systems.registry import SystemRegistry
-    from server.composition import make_system
 
-    made = {}
-    found: dict[str, dict[str, Any]] = {}
-    for name, spec in settings.systems.items():
-        try:
-            made[name] = make_system(name, spec)
-        except ConfigurationError as error:
-            found[name] = {"ok": False, "detail": "; ".join(str(problem) for problem in error.problems)}
+    made, broken = _make(settings)
+    found: dict[str, dict[str, Any]] = {name: {"ok": False, "detail": why} for name, why in broken.items()}
 
     async def check() -> None:
-        async with SystemRegistry(made) as registry:
+        async with SystemRegistry(made, secrets=settings.secrets) as registry:
             for name, health in (await registry.check_all(timeout_seconds=30.0)).items():
                 found[name] = {"ok": health.ok, "detail": health.detail}
             for name, survey in (await registry.survey()).items():
+                if survey.error is not None and found[name]["ok"]:
+                    found[name] |= {"ok": False, "detail": f"can't list its tools: {survey.error}"}
                 found[name]["tools"] = [
                     {"name": tool.name, "description": tool.description} for tool in survey.tools
                 ]
 
     anyio.run(check)
     return found
+
+
+def _make(settings: Settings) -> tuple[dict[str, System], dict[str, str]]:
+    """Return the systems that can be made, and why the others can't."""
+    from orchestration.errors import ConfigurationError
+    from server.composition import make_system
+
+    made: dict[str, System] = {}
+    broken: dict[str, str] = {}
+    for name, spec in settings.systems.items():
+        try:
+            made[name] = make_system(name, spec)
+        except ConfigurationError as error:
+            broken[name] = "; ".join(str(problem) for problem in error.problems)
+    return made, broken
+
+
+def _find(settings: Settings, wanted: str, output: Output) -> int:
+    """Show the tools that fit a task, and which systems could not be asked."""
+    import anyio
+
+    from orchestration.systems.catalog import FoundTool, SystemOverview, ToolCatalog
+    from orchestration.systems.registry import SURVEY_SECONDS, SystemRegistry
+
+    made, broken = _make(settings)
+
+    async def find() -> tuple[list[FoundTool], list[SystemOverview]]:
+        async with SystemRegistry(made, secrets=settings.secrets) as registry:
+            catalog = ToolCatalog(registry, survey_seconds=SURVEY_SECONDS)
+            return await catalog.search(wanted, FOUND_SHOWN), await catalog.overview()
+
+    found, overview = anyio.run(find)
+    broken |= {each.name: each.error for each in overview if each.error is not None}
+    if output.is_json:
+        tools = [
+            {
+                "system": each.system,
+                "tool": each.tool,
+                "score": each.score,
+                "description": each.description,
+                "required": list(each.required),
+            }
+            for each in found
+        ]
+        output.document({"tools": tools, "not_asked": broken})
+        return SUCCESS
+    rows = [
+        [clip(each.system), clip(each.tool), f"{each.score:.2f}", clip(", ".join(each.required), 60),
+         clip(each.description, 100)]
+        for each in found
+    ]  # fmt: skip
+    output.table(["system", "tool", "score", "needs", "does"], rows, "No tool shares a word with that.")
+    for name, why in broken.items():
+        output.note(f"System {name} could not be asked for its tools: {clip(why)}")
+    return SUCCESS
 
 
 def _described(name: str, spec: SystemSettings) -> dict[str, Any]:
@@ -137,8 +198,23 @@ def _described(name: str, spec: SystemSettings) -> dict[str, Any]:
     elif isinstance(spec, FunctionSettings):
         document["tools"] = [{"name": tool, "description": target} for tool, target in spec.functions.items()]
     else:
-        document["target"] = spec.target
+        document["target"] = _target(spec)
     return document
+
+
+def _target(spec: SystemSettings) -> str:
+    """Return what a system reaches, without what may be secret."""
+    from config.systems_config import AlitaSettings, HttpSettings, KgotSettings, McpSettings
+
+    match spec:
+        case McpSettings():
+            return spec.target
+        case HttpSettings() | AlitaSettings():
+            return spec.base_url
+        case KgotSettings():
+            return spec.command[0]
+        case _:
+            return "whoever calls claim_task"
 
 
 def _show(found: list[dict[str, Any]], output: Output, *, is_checked: bool) -> None:

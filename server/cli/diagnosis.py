@@ -68,7 +68,12 @@ def _configuration(settings: Settings, named: Path | None) -> Iterator[Finding]:
         own = user_config_folder() / FILE_NAME
         yield Finding("configuration", ok=True, detail=f"the defaults; yours would be looked for at {own}")
     for warning in settings.warnings:
-        yield Finding("environment", ok=False, detail=warning, fix="unset it or correct its name.")
+        is_variable = warning.startswith("Environment variable")
+        yield (
+            Finding("environment", ok=False, detail=warning, fix="unset it or correct its name.")
+            if is_variable
+            else Finding("configuration", ok=True, detail=warning)
+        )
 
 
 def _is_own(source: Path) -> bool:

@@ -144,7 +144,7 @@ async def _tell_progress(
     """Tell the progress of an orchestration that was submitted earlier, from its journal, until it ends."""
     from orchestration.engine.events import AttemptLeftOpen
     from orchestration.models import OrchestrationStatus
-    from server.cli.progress import Progress
+    from server.cli.progress import FOR_WORKERS, Progress
 
     verified: frozenset[str] | None = None
     status = await orchestrator.load_status(orchestration_id)
@@ -161,6 +161,8 @@ async def _tell_progress(
     output.note(f"{orchestration_id}: goes on with {counts(status['counts'])}{is_paused}")
     for line in waiting_lines(args, status):
         output.note(line)
+    for task_id in status["waiting_for_worker"]:
+        output.note(f"{task_id} {FOR_WORKERS}")
     while not OrchestrationStatus(status["state"]).is_terminal:
         await orchestrator.wait_for_change(orchestration_id, after_seq=seq, timeout_seconds=_LOOK_SECONDS)
         for recorded in await orchestrator.load_events(orchestration_id, after_seq=seq, limit=10_000):

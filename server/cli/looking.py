@@ -90,7 +90,14 @@ def register(commands: Commands) -> None:
         output_of,
         about="print what a task delivered",
         example="advanced-orchestration output nightly-report-7 extract",
-        details="A text is printed as it is, anything else as JSON; with --json always as JSON.",
+        details="A text is printed as it is, anything else as JSON; with --json always as JSON. --save writes the "
+        "pictures and other files in it.",
+    )
+    parser.add_argument(
+        "--save",
+        metavar="FILE",
+        type=Path,
+        help="write the picture or file it holds, of several FILE-1, FILE-2, …; else what would be printed",
     )
     parser.add_argument("id", metavar="ID", help="the orchestration")
     parser.add_argument("task", metavar="TASK", help="the task")
@@ -160,15 +167,25 @@ def output_of(args: argparse.Namespace, output: Output) -> int:
     """Print a task's output."""
     import json
 
+    from orchestration.plain_text import printable_json
+
     value = ask(load(args, output), lambda reader: reader.load_output(args.id, args.task))
-    if output.is_json:
+    if args.save is not None:
+        from server.cli.saving import save_output
+
+        saved = save_output(value, args.save)
+        if output.is_json:
+            output.document({"saved": [str(path) for path in saved]})
+        else:
+            output.line(f"Saved: {', '.join(str(path) for path in saved)}")
+    elif output.is_json:
         output.document(value)
     elif isinstance(value, str):
         output.raw(value)
     elif isinstance(value, dict) and value.keys() == {"text", "exit_code"}:
         output.raw(str(value["text"]))
     else:
-        output.line(json.dumps(value, ensure_ascii=False, indent=2))
+        output.raw(printable_json(json.dumps(value, ensure_ascii=False, indent=2)))
     return SUCCESS
 
 

@@ -1,6 +1,9 @@
 """What a command writes: one JSON document or text on stdout, notes for people on stderr.
 
-May import: server.cli.*, rich (late, on a terminal only), stdlib.
+May import: server.cli.*, orchestration.{plain_text, redaction}, rich (late, on a terminal only), stdlib.
+
+What is shown came from systems, models and callers, too. On its way out it loses the secrets of the configuration, and
+what would steer a terminal is told as an escape.
 
 A reader that goes away (`| head`) ends nothing and is told nothing: from then on stdout is mute, and the
 command finishes with its own exit code.
@@ -15,6 +18,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from orchestration.plain_text import printable_json, printable_line, printable_text
+from orchestration.redaction import NOTHING_SECRET
+
 _WIDE_COLUMN = 60
 """A column wider than this may be cut on a terminal that is too narrow."""
 
@@ -28,6 +34,8 @@ class Output:
 
     def __init__(self, *, is_json: bool = False) -> None:
         self.is_json = is_json
+        self.redactor = NOTHING_SECRET
+        """Takes out what must not be shown; known once the configuration was read."""
         self.is_cut = False
         """Whether a part of the answer could not be written although someone wants it."""
         for stream in (sys.stdout, sys.stderr):
@@ -38,20 +46,21 @@ class Output:
     def document(self, value: Any) -> None:
         """Write the answer as JSON: indented for a person's eyes, on one line for a program."""
         indent = 2 if sys.stdout.isatty() else None
-        self._write(json.dumps(value, ensure_ascii=False, indent=indent, default=str))
+        self._write(printable_json(json.dumps(value, ensure_ascii=False, indent=indent, default=str)))
 
     def line(self, text: str = "") -> None:
         """Write a line of the answer for people."""
-        self._write(text)
+        self._write(printable_text(text))
 
     def raw(self, text: str) -> None:
-        """Write a text as it is; a line break is added where it ends without one."""
-        self._write(text.removesuffix("\n"))
+        """Write a text as it is, but for a terminal; a line break is added where it ends without one."""
+        text = text.removesuffix("\n")
+        self._write(printable_text(text) if sys.stdout.isatty() else text)
 
     def note(self, text: str) -> None:
         """Write a line on stderr: something worth knowing that is not the answer."""
         try:
-            print(text, file=sys.stderr, flush=True)
+            print(self.redactor.text(printable_text(text)), file=sys.stderr, flush=True)
         except OSError:  # nobody reads it, or it can't be written: there is nowhere left to say so
             _silence(sys.stderr)
 
@@ -67,7 +76,7 @@ class Output:
             if empty:
                 self.line(empty)
             return
-        cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+        cells = [["" if cell is None else self._cell(str(cell)) for cell in row] for row in rows]
         if sys.stdout.isatty():
             self._draw(headings, cells)
             return
@@ -81,6 +90,9 @@ class Output:
         width = max((len(name) for name in shown), default=0) + 1
         for name, value in shown.items():
             self.line(f"{name + ':':<{width}} {value}")
+
+    def _cell(self, text: str) -> str:
+        return printable_line(self.redactor.text(text))
 
     def _draw(self, headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
         from rich import box
@@ -104,7 +116,7 @@ class Output:
 
     def _write(self, text: str) -> None:
         try:
-            print(text, flush=True)
+            print(self.redactor.text(text), flush=True)
         except OSError as error:
             self._lose(error)
 

@@ -172,7 +172,7 @@ async def _preview(
     systems = None
     if settings.systems and not args.no_systems:
         with redirect_stdout(sys.stderr):  # what an import prints is no part of the answer
-            systems = SystemRegistry(make_systems(settings))
+            systems = SystemRegistry(make_systems(settings), secrets=settings.secrets)
     return await preview_dag(
         dag,
         options=settings.options,
@@ -211,11 +211,12 @@ def unknown_systems(dag: TaskDAG, settings: Settings) -> list[str]:
     """Return a line for each system that tasks prefer and the configuration does not have."""
     import difflib
 
-    from orchestration.models import AUTO
+    from orchestration.models import AGENT, AUTO
 
     wanted: dict[str, list[str]] = {}
+    known = {AUTO, AGENT, *settings.systems}  # the calling agent needs no configuration
     for task in dag.nodes.values():
-        if task.system_preference != AUTO and task.system_preference not in settings.systems:
+        if task.system_preference not in known:
             wanted.setdefault(task.system_preference, []).append(task.task_id)
     lines = []
     for name, task_ids in wanted.items():

@@ -29,6 +29,10 @@ from orchestration.engine.events import (
     CallerAsked,
     CancelRequested,
     ChildrenGathered,
+    ClaimReleased,
+    ClaimReported,
+    ClaimResumed,
+    ClaimStarted,
     Event,
     FallbackStarted,
     OrchestrationPaused,
@@ -46,6 +50,7 @@ from orchestration.engine.events import (
     TaskDecided,
     TaskExpanded,
     TaskFailed,
+    TaskOffered,
     TaskRerouted,
     TasksCancelled,
     TaskSkipped,
@@ -83,6 +88,7 @@ _ALWAYS_TOLD = (
     RetryRequested,
     TaskDecided,
     TaskFailed,
+    TaskOffered,
     TaskRerouted,
     VerificationUnclear,
 )
@@ -90,6 +96,9 @@ _ALWAYS_TOLD = (
 
 Questions: TypeAlias = Callable[[OrchestrationId, TaskId, Waits, str], Sequence[str]]
 """Makes the lines that tell of a task that waits for somebody: for what, and what is known of it."""
+
+FOR_WORKERS = "waits for a worker: claim_task over MCP"
+"""How a task is told of that is offered to agents: a server on the same database gives it out."""
 
 _WAITING = frozenset({TaskStatus.UNKNOWN, TaskStatus.AWAITING_APPROVAL, TaskStatus.REPLANNING})
 """Statuses in which a task may wait for somebody."""
@@ -135,6 +144,12 @@ class Progress:
         self._counts = Counter(self._statuses.values())
         self._clock = SystemClock()
         self._began = self._clock.monotonic()
+        self._offered = {
+            task_id: f"{task_id} {FOR_WORKERS}"
+            for task_id, status in self._statuses.items()
+            if status is TaskStatus.OFFERED
+        }
+        """The lines of those that wait for a worker."""
         self._started: dict[TaskId, int] = {}
         self._now_us = 0
         self._told_us = 0
@@ -191,8 +206,9 @@ class Progress:
                 self._counts[before] -= 1
             self._statuses[task_id] = status
             self._counts[status] += 1
-            if status is not TaskStatus.RUNNING:
+            if status not in {TaskStatus.RUNNING, TaskStatus.CLAIMED}:
                 self._started.pop(task_id, None)
+            self._offered.pop(task_id, None)
             if status not in _WAITING:
                 self._known.pop(task_id, None)
                 self._questions.pop(task_id, None)
@@ -308,9 +324,37 @@ class Progress:
             case FallbackStarted():
                 self._move([event.task_id], TaskStatus.READY)
                 return f"{event.task_id}: its fallback takes over"
+            case TaskOffered() | ClaimStarted() | ClaimResumed() | ClaimReported() | ClaimReleased():
+                return self._note_claim(event)
             case _:
                 return self._note_graph(event)
         return None
+
+    def _note_claim(
+        self, event: TaskOffered | ClaimStarted | ClaimResumed | ClaimReported | ClaimReleased
+    ) -> str:
+        """Fold in what becomes of a task that agents do, and return what to say about it."""
+        task_id = event.task_id
+        match event:
+            case TaskOffered():
+                told = f"{task_id}: offered; it {FOR_WORKERS}"
+                self._move([task_id], TaskStatus.OFFERED)
+                self._offered[task_id] = f"{task_id} {FOR_WORKERS}"
+            case ClaimStarted():
+                self._move([task_id], TaskStatus.CLAIMED)
+                self._started[task_id] = self._now_us
+                told = f"{task_id}: claimed by {clip(event.worker, 100)}"
+            case ClaimResumed():
+                self._move([task_id], TaskStatus.CLAIMED)
+                told = f"{task_id}: its worker reported late, and goes on"
+            case ClaimReported():
+                told = f"{task_id}: reported done; that is being checked"
+            case ClaimReleased():
+                self._move([task_id], TaskStatus.OFFERED)
+                self._offered[task_id] = f"{task_id} {FOR_WORKERS}"
+                because = f" ({clip(event.reason)})" if event.reason else ""
+                told = f"{task_id}: given back by its worker{because}; it {FOR_WORKERS}"
+        return told
 
     def _note_graph(self, event: Event) -> str | None:
         """Fold in what changes which tasks there are, and return what to say about it."""
@@ -362,6 +406,9 @@ class Progress:
         lines = [Text(f"  {task_id}", style="cyan") for task_id in running[:_RUNNING_SHOWN]]
         if len(running) > _RUNNING_SHOWN:
             lines.append(Text(f"  … and {len(running) - _RUNNING_SHOWN} more"))
+        lines += [
+            Text(f"  {line}", style="magenta") for line in list(self._offered.values())[:_QUESTIONS_SHOWN]
+        ]
         for question in list(self._questions.values())[:_QUESTIONS_SHOWN]:
             lines += [Text(f"  {line}", style="yellow") for line in question]
         return Group(head, *lines)

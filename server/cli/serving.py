@@ -29,6 +29,13 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--port", type=whole_number(0, 65_535), default=8765, help="8765 is the default; 0 takes a free one"
     )
+    parser.add_argument(
+        "--profile",
+        choices=("full", "core", "worker"),
+        default="full",
+        help="which tools it has: all of them; those to plan, run, watch and control; those of an agent that does "
+        "tasks others started",
+    )
 
 
 def serve(args: argparse.Namespace, output: Output) -> int:
@@ -39,5 +46,5 @@ def serve(args: argparse.Namespace, output: Output) -> int:
     from server import app
 
     prepare()
-    app.serve(settings, args.transport, args.host, args.port)
+    app.serve(settings, args.transport, args.host, args.port, args.profile)
     return SUCCESS

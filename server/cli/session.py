@@ -44,7 +44,8 @@ def load(args: argparse.Namespace, output: Output, *, has_progress: bool = False
         ConfigurationError: There are mistakes in the configuration.
     """
     from config.settings import load_settings
-    from orchestration.logs import configure
+    from orchestration.logs import configure, hide
+    from orchestration.redaction import Redactor
 
     overrides = {
         "storage.database": args.database,
@@ -52,6 +53,8 @@ def load(args: argparse.Namespace, output: Output, *, has_progress: bool = False
         "advanced_orchestration.default_mode": getattr(args, "mode", None),
     }
     settings = load_settings(args.config, os.environ, overrides)
+    output.redactor = Redactor(settings.secrets)
+    hide(output.redactor)
     configure("WARNING" if has_progress and not settings.log_level_chosen else settings.log_level)
     for warning in settings.warnings:
         output.note(f"warning: {warning}")

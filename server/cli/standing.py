@@ -22,6 +22,8 @@ def state_of(found: dict[str, Any]) -> str:
         marks.append(f"{waiting:,} to decide")
     if waiting := found["counts"].get("awaiting_approval", 0):
         marks.append(f"{waiting:,} to approve")
+    if offered := found["counts"].get("offered", 0):
+        marks.append(f"{offered:,} for workers")
     if asked := len(found["waiting_for_answer"]):
         marks.append(f"{asked:,} to answer")
     return f"{found['state']} ({', '.join(marks)})" if marks else str(found["state"])
@@ -60,6 +62,9 @@ def show_status(args: argparse.Namespace, found: dict[str, Any], output: Output)
             + counts(found["counts"]),
             "Running": None if found["orphaned"] else clip(", ".join(running), 300) or None,
             "Cut off": (clip(", ".join(running), 300) or None) if found["orphaned"] else None,
+            "Offered": _offered(found) or None,
+            "Claimed": clip(", ".join(f"{task} by {who}" for task, who in found["claimed"].items()), 300)
+            or None,
             "Time": seconds(found["elapsed_seconds"])
             + (f", about {seconds(remaining)} to go" if remaining else ""),
             "Efficiency": percent(found["parallel_efficiency"]) or None,
@@ -74,6 +79,17 @@ def show_status(args: argparse.Namespace, found: dict[str, Any], output: Output)
     for line in _orphan_lines(args, found):
         output.line(line)
     output.line(f"Next: {_next(args, found)}")
+
+
+def _offered(found: dict[str, Any]) -> str:
+    """Return the first tasks that wait for a worker, and how they come to one."""
+    waiting = found["waiting_for_worker"]
+    if not waiting:
+        return ""
+    left = found["counts"].get("offered", 0) - len(waiting)
+    more = f" and {left:,} more" if left > 0 else ""
+    verb = "wait" if len(waiting) > 1 else "waits"
+    return f"{clip(', '.join(waiting), 300)}{more} {verb} for a worker (claim_task over MCP)"
 
 
 def _driver(found: dict[str, Any]) -> str:

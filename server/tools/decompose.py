@@ -16,7 +16,7 @@ from orchestration.dag import TaskDAG
 from orchestration.errors import InvalidDagError, NoFittingPlanError, Problem, UnroutableTaskError
 from orchestration.estimates import TaskEstimate, estimates_of, kinds_of, told_sources
 from orchestration.execution.simulator import simulate
-from orchestration.models import AUTO, OrchestrationMode, TaskId, TaskNode
+from orchestration.models import AGENT, AUTO, OrchestrationMode, TaskId, TaskNode
 from orchestration.orchestrator import AdvancedTaskOrchestrator
 from orchestration.planning.draft_task import tasks_in
 from orchestration.planning.plan import Plan
@@ -92,25 +92,29 @@ run). Then call execute_dag with the plan_id."""
         )
     except NoFittingPlanError as error:
         return _ask_for_tasks(error, await fitting_systems(orchestrator, goal))
-    estimates, unroutable = await _look_ahead(orchestrator, plan.dag)
+    estimates, unroutable, yours = await _look_ahead(
+        orchestrator, plan.dag, allows_agent=desk(ctx).callers_can_claim
+    )
     systems = await describe_systems(orchestrator) if unroutable else []
-    return _describe(plan, unroutable, systems, _estimated(plan.dag, estimates, orchestrator), estimates)
+    expected = _estimated(plan.dag, estimates, orchestrator)
+    return _describe(plan, unroutable, systems, expected, estimates, yours)
 
 
 async def _look_ahead(
-    orchestrator: AdvancedTaskOrchestrator, dag: TaskDAG
-) -> tuple[Mapping[TaskId, TaskEstimate], Sequence[Problem]]:
-    """Return what each task is expected to take where it would go, and what nothing configured could run."""
+    orchestrator: AdvancedTaskOrchestrator, dag: TaskDAG, *, allows_agent: bool
+) -> tuple[Mapping[TaskId, TaskEstimate], Sequence[Problem], frozenset[TaskId]]:
+    """Return what each task is expected to take where it would go, what nothing could run, and what agents would do."""
     routes: Mapping[TaskId, str] = {}
     problems: Sequence[Problem] = ()
     async with orchestrator.systems:
         try:
-            routing = await route(dag, orchestrator.systems)
+            routing = await route(dag, orchestrator.systems, allows_agent=allows_agent)
             dag, routes = routed_dag(dag, routing), routing.routes
         except UnroutableTaskError as exc:
             problems = exc.problems
     history = await orchestrator.storage.load_history(kinds_of(dag, routes))
-    return estimates_of(dag, routes, history), problems
+    yours = frozenset(task_id for task_id, system in routes.items() if system == AGENT)
+    return estimates_of(dag, routes, history), problems, yours
 
 
 def _estimated(
@@ -173,9 +177,10 @@ def _describe(
     systems: list[str],
     expected: Estimate,
     estimates: Mapping[TaskId, TaskEstimate],
+    yours: Container[TaskId],
 ) -> CallToolResult:
     stuck = {int(found[1]) for problem in unroutable if (found := _PLACE.match(problem.path))}
-    planned = _tasks(plan, stuck, estimates)
+    planned = _tasks(plan, stuck, estimates, yours)
     outer = len(plan.dag.nodes) - expected.total_tasks
     made_of = f", and {outer:,} made of others" if outer else ""
     trouble = f", but nothing here can run {len(stuck):,} of them" if unroutable else ""
@@ -197,13 +202,20 @@ def _describe(
     return tell(answer, _lines(answer, plan.dag, estimates), rest="the structured content lists more tasks")
 
 
-def _tasks(plan: Plan, stuck: Container[int], estimates: Mapping[TaskId, TaskEstimate]) -> list[PlannedTask]:
+def _tasks(
+    plan: Plan,
+    stuck: Container[int],
+    estimates: Mapping[TaskId, TaskEstimate],
+    yours: Container[TaskId],
+) -> list[PlannedTask]:
     incoming = plan.dag.incoming()
     parents = plan.dag.parents()
 
     def planned(position: int, node: TaskNode) -> PlannedTask:
         upstream = [edge.source_task_id for edge in incoming[node.task_id]]
         where = PARTS if node.task_id in parents else node.system_preference
+        if node.task_id in yours:
+            where = AGENT
         known = estimates[node.task_id]
         return PlannedTask.model_validate(
             {
@@ -251,9 +263,12 @@ def _systems_lines(answer: PlanAnswer) -> list[str]:
 
 def _line(task: PlannedTask, parent: TaskId | None, estimate: TaskEstimate) -> str:
     after = after_line(task.depends_on, task.more_depends_on)
-    where = {AUTO: "", PARTS: " [its parts]", NOWHERE: " [nothing can run it]"}.get(
-        task.system, f" [{task.system}]"
-    )
+    where = {
+        AUTO: "",
+        PARTS: " [its parts]",
+        NOWHERE: " [nothing can run it]",
+        AGENT: " [for you: claim_task]",
+    }.get(task.system, f" [{task.system}]")
     title = "" if task.title == clip(task.task_id, TITLE) else f": {task.title}"
     inside = f" (in {parent})" if parent else ""
     takes = f" ~{seconds(estimate.seconds)} ({estimate.seconds_from})" if _says_something(estimate) else ""

@@ -25,6 +25,7 @@ from server.schemas import MAX_WAIT_SECONDS, Action, Dag, Goal, Mode, Name, Stan
 from server.tools.preview import tell_preview
 from server.tools.standing import (
     approval_views,
+    describe_offers,
     fill,
     final_outputs,
     next_calls,
@@ -51,13 +52,12 @@ async def execute_dag(
 ) -> Annotated[CallToolResult, Standing]:
     """Start one of: a stored plan (plan_id), a DAG of your own (dag), a goal. It runs in the background, in parallel, \
 durably; the answer has the orchestration_id at once, or after up to wait_seconds with what has come out by then. \
+Tasks nothing here can run, if they name no tool, become your_tasks: take them with claim_task. \
 action=preview runs nothing: it says how long it would take, at what cost, where each task would go and why, what is \
 missing, and who must agree.
 
 Modes: simple (one at a time), hierarchical (default), adaptive (priorities follow measured durations; a failed task \
-may get an alternative plan, or you are asked for one). A task nothing here can run is refused before anything starts. \
-Send a key of your own: repeated with it, the call starts only once. After editing a DAG, name the run before it in \
-reuse: tasks whose upstream did not change are not run again."""
+may get an alternative plan, or you are asked for one). A tool nothing here has is refused before anything starts."""
     orchestrator = desk(ctx).orchestrator
     sent = {"plan_id": plan_id or None, "dag": dag, "goal": goal or None}
     chosen = [name for name, value in sent.items() if value is not None]
@@ -70,7 +70,8 @@ reuse: tasks whose upstream did not change are not run again."""
         )
     if action == "preview":
         work: Any = plan_id or _parsed(dag, orchestrator) or await _planned(orchestrator, goal, mode)
-        return tell_preview(await orchestrator.preview(work, mode=mode), plan_id=plan_id, goal=goal)
+        found = await orchestrator.preview(work, mode=mode, allows_agent=desk(ctx).callers_can_claim)
+        return tell_preview(found, plan_id=plan_id, goal=goal)
     began = anyio.current_time()
     # A request may be dropped at any await; once submitted, the orchestration must also be driven.
     with anyio.CancelScope(shield=True):
@@ -82,6 +83,7 @@ reuse: tasks whose upstream did not change are not run again."""
         message=sentence(status), next=next_calls(status, approvals), approvals=approvals or None
     )
     fill(answer, status)
+    await describe_offers(orchestrator, answer)
     answer.warnings = await warnings_of(orchestrator, status) or None
     answer.outputs = await final_outputs(orchestrator, status) or None
     return tell(answer, standing_lines(answer), limit=SHORT, rest=orchestration_uri(orchestration_id))
@@ -104,6 +106,8 @@ async def _submit(
         "on_event": desk(ctx).updates.on_event,
         # The caller is there, and can answer with edit_dag; only ADAPTIVE mode ever asks.
         "ask_caller": True,
+        # And can claim what nothing else here can do.
+        "allows_agent": desk(ctx).callers_can_claim,
     }
     if goal and not reuse and orchestrator.starts_early:
         del how["reuse"]

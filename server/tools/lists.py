@@ -119,6 +119,7 @@ def list_alone(answer: StatusAnswer) -> None:
     """Leave out what the summary tells, so that there is room for a list."""
     answer.errors = answer.running = answer.missing_systems = None
     answer.waiting_for_decision = answer.waiting_for_answer = None
+    answer.your_tasks = answer.claimed = None
 
 
 def turn(answer: StatusAnswer, view: str, **more: str) -> None:
@@ -128,7 +129,9 @@ def turn(answer: StatusAnswer, view: str, **more: str) -> None:
         answer.next = [again(orchestration_id=name, view=view, cursor=answer.next_cursor, **more)]
     else:
         answer.next = [
-            call for call in answer.next if "wait_seconds" in call.arguments or "action" in call.arguments
+            call
+            for call in answer.next
+            if call.tool == "claim_task" or "wait_seconds" in call.arguments or "action" in call.arguments
         ]
 
 

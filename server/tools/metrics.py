@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from mcp_types import CallToolResult
 from pydantic import Field
 
+from orchestration.claim_records import ClaimTotals
 from orchestration.errors import InvalidArgumentError
 from orchestration.models import JsonObject, OrchestrationStatus
 from server.answers import clip, plural, seconds, tell
@@ -20,6 +21,8 @@ from server.schemas import Call, MetricsAnswer, Name, Scope
 
 SHOWN_PATH = 20
 """Tasks of the critical path that are named; how many there are is told."""
+SHOWN_WORKERS = 20
+"""Workers that are named; those with the most claims."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _WINDOW = re.compile(r"(\d{1,6})([smhd])")
 
@@ -31,7 +34,8 @@ async def get_metrics(
     window: Annotated[Name, Field(description="For scope=server, e.g. 30m, 24h, 7d; omit for all time")] = "",
 ) -> Annotated[CallToolResult, MetricsAnswer]:
     """Say how things went. scope=server: orchestrations by outcome, success_rate and average_parallel_efficiency in \
-percent, average_execution_time_seconds, tasks by status, attempts, work. scope=orchestration (with id): makespan, \
+percent, average_execution_time_seconds, tasks by status, attempts, work, claims (reported done is not accepted), \
+workers. scope=orchestration (with id): makespan, \
 critical path, speedup, parallel_efficiency in (0, 1], attempts.
 
 speedup = sum of task durations / makespan. parallel efficiency = the best possible makespan for that graph and \
@@ -43,7 +47,10 @@ concurrency / the measured one."""
     since_us = None
     if window:
         since_us = desk(ctx).clock.now_us() - _seconds_in(window) * 1_000_000
-    metrics: JsonObject = await desk(ctx).orchestrator.load_metrics(since_us=since_us)
+    orchestrator = desk(ctx).orchestrator
+    metrics: JsonObject = await orchestrator.load_metrics(since_us=since_us)
+    if not window:  # claims are counted over all time
+        metrics = {**metrics, **_claims(await orchestrator.storage.load_claim_totals())}
     answer = MetricsAnswer(
         message=_server_sentence(metrics, window),
         scope=scope,
@@ -61,11 +68,13 @@ async def _of_one(ctx: DeskContext, orchestration_id: str, window: str) -> CallT
         )
     if window:
         raise InvalidArgumentError("window", window, "scope=server beside it", "Leave it out.")
-    result = await desk(ctx).orchestrator.load_result(orchestration_id)
+    orchestrator = desk(ctx).orchestrator
+    result = await orchestrator.load_result(orchestration_id)
     metrics: JsonObject = dict(result["performance_metrics"])
     path = result["performance_metrics"].get("critical_path", [])
     if len(path) > SHOWN_PATH:
         metrics |= {"critical_path": path[:SHOWN_PATH], "critical_path_tasks": len(path)}
+    metrics |= _claims(await orchestrator.storage.load_claim_totals(orchestration_id))
     makespan = result["performance_metrics"].get("makespan_seconds")
     took = f" in {seconds(makespan)}" if makespan else ""
     answer = MetricsAnswer(
@@ -77,6 +86,31 @@ async def _of_one(ctx: DeskContext, orchestration_id: str, window: str) -> CallT
         next=[] if OrchestrationStatus(result["state"]).is_terminal else [_status(orchestration_id)],
     )
     return tell(answer, _lines(metrics))
+
+
+def _claims(totals: ClaimTotals) -> JsonObject:
+    """Return what workers have done; nothing where nobody ever claimed anything."""
+    if not totals.claims:
+        return {}
+    busiest = sorted(totals.by_worker.items(), key=lambda item: (-item[1][0], item[0]))
+    found: JsonObject = {
+        "claims": {
+            "made": totals.claims,
+            "reported_done": totals.reported_done,
+            "accepted": totals.accepted,
+            "refused": totals.refused,
+            "expired": totals.expired,
+            "released": totals.released,
+            "failed": totals.failed,
+        },
+        "workers": {
+            clip(worker, 60): {"claims": claims, "reported_done": done, "accepted": accepted}
+            for worker, (claims, done, accepted) in busiest[:SHOWN_WORKERS]
+        },
+    }
+    if len(busiest) > SHOWN_WORKERS:
+        found["more_workers"] = len(busiest) - SHOWN_WORKERS
+    return found
 
 
 def _status(orchestration_id: str) -> Call:
@@ -109,7 +143,13 @@ def _server_sentence(metrics: Mapping[str, Any], window: str) -> str:
 def _lines(metrics: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, value in metrics.items():
-        if isinstance(value, Mapping):
+        if name == "workers" and isinstance(value, Mapping):
+            lines += [
+                f"worker {worker}: {plural(done['claims'], 'claim')}, {done['reported_done']:,} reported done, "
+                f"{done['accepted']:,} accepted"
+                for worker, done in value.items()
+            ]
+        elif isinstance(value, Mapping):
             inner = ", ".join(f"{key} {_number(number)}" for key, number in value.items() if number)
             lines.append(clip(f"{name}: {inner or 'none'}"))
         elif isinstance(value, list):

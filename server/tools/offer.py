@@ -2,36 +2,38 @@
 
 May import: orchestration, server.answers, stdlib.
 
-Which tools fit a goal is judged by shared words, as long as nobody who understands the goal is asked.
+Which tools fit a goal is found by the index of tools, as long as nobody who understands the goal is asked.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from orchestration.orchestrator import AdvancedTaskOrchestrator
 from orchestration.ports import ToolInfo
+from orchestration.systems.catalog import ToolCatalog
 from orchestration.systems.registry import Survey
+from orchestration.systems.tool_index import ToolIndex
 from server.answers import clip, plural
 
 SURVEY_SECONDS = 10.0
 """Longest wait for a system to list its tools; one that is being downloaded is told without them."""
 TOOLS_SHOWN = 30
+FITTING_SEARCHED = 40
+"""Tools of all systems that are looked for."""
 FITTING_SHOWN = 6
 """Tools of one system that fit a goal, each told with what it does."""
 TOOL_CHARS = 90
 LINE = 400
 
-_NAME_WEIGHT = 3
-"""How much more a word of a tool's name says than one of its description."""
-_MIN_STEM = 3
-_COMMON = """
-    all and any are can for from get has have how into its make new not one our out set some that the their them then
-    this use using was what when which who will with you your
-"""
-_STOP_WORDS = frozenset(_COMMON.split())
-_ENDINGS = ("ations", "ation", "ings", "ing", "ies", "ers", "er", "ed", "es", "e", "s", "y")
+
+def catalog_of(orchestrator: AdvancedTaskOrchestrator) -> ToolCatalog:
+    """Return the catalog of an orchestrator's tools, which keeps what the systems told."""
+    found = orchestrator.systems.aids.find_tools
+    if not isinstance(found, ToolCatalog):
+        found = orchestrator.systems.aids.find_tools = ToolCatalog(orchestrator.systems)
+    return found
 
 
 async def describe_systems(orchestrator: AdvancedTaskOrchestrator) -> list[str]:
@@ -46,25 +48,41 @@ async def fitting_systems(orchestrator: AdvancedTaskOrchestrator, goal: str) -> 
     A system that runs any task by its description always fits. Where no tool does, each system is told with the names
     of its tools, for words are not all there is to a goal.
     """
-    surveys = await orchestrator.systems.survey(timeout_seconds=SURVEY_SECONDS)
-    return rank_systems(goal, surveys)
+    catalog = catalog_of(orchestrator)
+    found = await catalog.search(goal, FITTING_SEARCHED)
+    return _ranked([(hit.system, hit.tool) for hit in found if hit.coverage], await catalog.surveys())
 
 
 def rank_systems(goal: str, surveys: Mapping[str, Survey]) -> list[str]:
     """Return the lines of `fitting_systems` for what systems answered."""
-    wanted = _stems(goal)
-    fitting = {name: _fitting(wanted, survey.tools) for name, survey in surveys.items()}
-    by_name = {name: max((score for score, _ in found), default=0) for name, found in fitting.items()}
-    if not any(by_name.values()):
+    told = (
+        {
+            "server": name,
+            "name": tool.name,
+            "description": tool.description,
+            "input_schema": tool.input_schema,
+        }
+        for name, survey in surveys.items()
+        for tool in survey.tools
+    )
+    found = ToolIndex().build(told).search(goal, FITTING_SEARCHED)
+    return _ranked([(hit.server, hit.name) for hit in found if hit.coverage], surveys)
+
+
+def _ranked(found: Sequence[tuple[str, str]], surveys: Mapping[str, Survey]) -> list[str]:
+    if not found:
         return [_line(name, survey, _names(survey.tools)) for name, survey in surveys.items()]
     lines = []
-    for name in sorted(surveys, key=lambda name: -by_name[name]):
+    fitting = dict.fromkeys(name for name, _ in found)
+    for name in dict.fromkeys([*fitting, *surveys]):
         survey = surveys[name]
-        if fitting[name]:
-            told = ", ".join(_told(tool) for _, tool in fitting[name][:FITTING_SHOWN])
-            left = len(survey.tools) - min(len(fitting[name]), FITTING_SHOWN)
+        if name in fitting:
+            by_name = {tool.name: tool for tool in survey.tools}
+            best = (by_name[tool] for system, tool in found if system == name and tool in by_name)
+            shown = [_told(tool) for tool in islice(best, FITTING_SHOWN)]
+            left = len(survey.tools) - len(shown)
             others = f" (and {plural(left, 'other')})" if left else ""
-            lines.append(_line(name, survey, f"tools {told}{others}"))
+            lines.append(_line(name, survey, f"tools {', '.join(shown)}{others}"))
         elif not survey.tools:
             lines.append(_line(name, survey, _names(())))
     return lines
@@ -86,27 +104,3 @@ def _names(tools: Sequence[ToolInfo]) -> str:
 def _told(tool: ToolInfo) -> str:
     does = clip(tool.description.strip().partition("\n")[0], TOOL_CHARS)
     return f"{tool.name} ({does})" if does else tool.name
-
-
-def _fitting(wanted: frozenset[str], tools: Iterable[ToolInfo]) -> list[tuple[int, ToolInfo]]:
-    """Return the tools that share words with a goal, the most first; ties in the system's order."""
-    scored = [
-        (_NAME_WEIGHT * len(wanted & _stems(tool.name)) + len(wanted & _stems(tool.description)), tool)
-        for tool in tools
-    ]
-    return sorted((entry for entry in scored if entry[0]), key=lambda entry: -entry[0])
-
-
-def _stems(text: str) -> frozenset[str]:
-    """Return the words of a text without their endings: `fetchOrders`, `fetch_order` and `Fetching orders` agree."""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text[:4000])
-    return frozenset(
-        _stem(word) for word in re.findall(r"[^\W_]+", spaced.lower()) if word not in _STOP_WORDS
-    ) - {""}
-
-
-def _stem(word: str) -> str:
-    for ending in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= _MIN_STEM:
-            return word[: -len(ending)]
-    return word if len(word) >= _MIN_STEM else ""

@@ -24,6 +24,12 @@ SHOWN_ERRORS = 5
 SHOWN_RUNNING = 10
 SHOWN_QUESTIONS = 3
 SHOWN_APPROVALS = 3
+SHOWN_OFFERS = 5
+"""Tasks that are told of those that wait for a worker, and of those that workers have."""
+OFFER = 120
+"""Characters of what one of them is about."""
+WORKER = "agent-1"
+"""What a worker may be called, where it has not said."""
 SHOWN_OUTPUTS = 3
 KNOWN = 400
 """Characters of what is known of a task that waits for a decision, or would run if somebody agrees."""
@@ -59,6 +65,10 @@ def fill(answer: Standing, status: Mapping[str, Any]) -> None:
         task_id: clip(known, KNOWN)
         for task_id, known in list(status["waiting_for_answer"].items())[:SHOWN_QUESTIONS]
     } or None
+    answer.your_tasks = dict.fromkeys(status["waiting_for_worker"][:SHOWN_OFFERS], "") or None
+    answer.claimed = {
+        task_id: clip(worker, 100) for task_id, worker in list(status["claimed"].items())[:SHOWN_OFFERS]
+    } or None
     answer.reason = clip(status["reason"]) or None
     answer.missing_systems = [clip(each) for each in status["missing_systems"][:SHOWN_ERRORS]] or None
     answer.errors = {
@@ -79,6 +89,10 @@ def sentence(status: Mapping[str, Any]) -> str:
     ]
     if waiting := counts.get("awaiting_approval"):
         extras.append(f"{waiting:,} waiting for approval")
+    if offered := counts.get("offered"):
+        extras.append(f"{offered:,} waiting for a worker")
+    if claimed := counts.get("claimed"):
+        extras.append(f"{claimed:,} with workers")
     driven = ""
     if status["orphaned"]:
         driven = " (no process drives it; resume it or start the server that can)"
@@ -121,12 +135,39 @@ def standing_lines(answer: Standing) -> list[str]:
             "answer: edit_dag replaces or changes the task; or decide: retry runs it again as it is, done with the "
             "output if you did it yourself, failed gives it up"
         )
+    lines += worker_lines(answer)
     lines += [f"can't go on here: {text}" for text in answer.missing_systems or ()]
     lines += [f"error: {task_id}: {text}" for task_id, text in (answer.errors or {}).items()]
     lines += [f"warning: {warning}" for warning in answer.warnings or ()]
     name = answer.orchestration_id or ""
     lines += [line for view in answer.outputs or () for line in output_lines(view, name)]
     return lines
+
+
+def worker_lines(answer: Standing) -> list[str]:
+    """Return what waits for a worker, and who has what."""
+    counts, offered, claimed = answer.counts or {}, answer.your_tasks or {}, answer.claimed or {}
+    lines = [f"your task: {task_id}" + (f": {told}" if told else "") for task_id, told in offered.items()]
+    if (left := counts.get("offered", 0) - len(offered)) > 0 and offered:
+        lines.append(f"… {plural(left, 'more task')} for you")
+    lines += [f"claimed: {task_id} by {worker}" for task_id, worker in claimed.items()]
+    if (left := counts.get("claimed", 0) - len(claimed)) > 0 and claimed:
+        lines.append(f"… {left:,} more claimed")
+    return lines
+
+
+async def describe_offers(orchestrator: AdvancedTaskOrchestrator, answer: Standing) -> None:
+    """Say in an answer what the tasks are about that wait for a worker, and what skills they ask for."""
+    if not answer.your_tasks or answer.orchestration_id is None:
+        return
+    if sum((answer.counts or {}).values()) > SMALL_DAG:
+        return
+    dag = await orchestrator.load_dag(answer.orchestration_id)
+    for task_id in answer.your_tasks:
+        if task_id in dag.nodes:
+            node = dag.nodes[task_id]
+            needs = clip(f"(skills: {', '.join(node.skills)})", OFFER) if node.skills else ""
+            answer.your_tasks[task_id] = f"{clip(node.description, OFFER)} {needs}".strip()
 
 
 def approval_lines(view: ApprovalView, width: int = SENTENCE) -> list[str]:
@@ -242,7 +283,13 @@ def _unfinished_calls(name: str, status: Mapping[str, Any], approvals: Sequence[
         return [_status(name, view="tasks")]
     if status["orphaned"] or status["state"] == OrchestrationStatus.PAUSED:
         return [_control(name, "resume"), _status(name, view="tasks")]
-    return [_status(name, wait_seconds=NEXT_WAIT_SECONDS)]
+    wait = _status(name, wait_seconds=NEXT_WAIT_SECONDS)
+    return [claim_call(name), wait] if status["waiting_for_worker"] else [wait]
+
+
+def claim_call(name: str) -> Call:
+    """Return the call that takes a task of an orchestration that is offered."""
+    return Call(tool="claim_task", arguments={"worker": WORKER, "orchestration_id": name})
 
 
 def decision_calls(name: str, task_id: str) -> list[Call]:

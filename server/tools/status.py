@@ -43,7 +43,9 @@ from server.tools.lists import (
 from server.tools.standing import (
     answer_calls,
     approval_views,
+    claim_call,
     decision_calls,
+    describe_offers,
     fill,
     final_outputs,
     next_calls,
@@ -75,7 +77,8 @@ async def get_orchestration_status(
     wait_seconds: WaitSeconds = 0,
 ) -> Annotated[CallToolResult, StatusAnswer]:
     """Say where an orchestration stands: state, counts per task status, what runs, what waits for a decision, an \
-answer or a yes, errors, and the final outputs once it has ended; of any process on this database, after a restart too.
+answer, a yes or a worker, errors, and the final outputs once it has ended; of any process on this database, after a \
+restart too.
 
 wait_seconds waits for the end; with since, only until something happened after that last_seq. Views: summary; tasks \
 (parts folded into their task; with task, its parts; paged); events (the journal after since, paged); graph \
@@ -120,6 +123,7 @@ async def _summary(
     if status["waiting_for_approval"]:
         answer.approvals = await approval_views(orchestrator, name) or None
         answer.next = next_calls(status, answer.approvals or ())
+    await describe_offers(orchestrator, answer)
     answer.outputs = await final_outputs(orchestrator, status) or None
     return tell(answer, standing_lines(answer), limit=SHORT, rest=orchestration_uri(name))
 
@@ -148,6 +152,7 @@ async def _list(orchestrator: AdvancedTaskOrchestrator, cursor: str) -> CallTool
             orphaned=status["orphaned"] or None,
             waiting_for_decision=status["counts"].get("unknown"),
             waiting_for_approval=status["counts"].get("awaiting_approval"),
+            waiting_for_worker=status["counts"].get("offered"),
         )
         for status in found
     ]
@@ -185,6 +190,8 @@ def _marks(view: OrchestrationView) -> str:
         marks.append(f"{view.waiting_for_decision:,} to decide")
     if view.waiting_for_approval:
         marks.append(f"{view.waiting_for_approval:,} to approve")
+    if view.waiting_for_worker:
+        marks.append(f"{view.waiting_for_worker:,} to claim")
     return f" ({', '.join(marks)})" if marks else ""
 
 
@@ -225,6 +232,8 @@ async def _one_task(
             answer.next = answer_calls(orchestration_id, task_id)
         case TaskStatus.AWAITING_APPROVAL:
             answer.next = [again(orchestration_id=orchestration_id, view="approvals")]
+        case TaskStatus.OFFERED:
+            answer.next = [claim_call(orchestration_id)]
     lines = [f"description: {clip(node.description)}"] if node and node.description else []
     lines.append(task_line(view))
     if reason:

@@ -22,6 +22,7 @@ from server.tools.standing import (
     approval_calls,
     approval_lines,
     approval_views,
+    claim_call,
     decision_calls,
 )
 from server.uris import plan_uri
@@ -143,6 +144,8 @@ async def tell_why(
             answer.next = decision_calls(orchestration_id, task_id)
         case "replanning" if (why["note"] or "").startswith(ASKS):
             answer.next = answer_calls(orchestration_id, task_id)[1:]
+        case "offered":
+            answer.next = [claim_call(orchestration_id)]
     return tell(answer, lines, limit=LONG)
 
 

@@ -39,7 +39,10 @@ async def is_at_rest(desk: Desk, status: dict[str, Any]) -> bool:
         return False
     if status["waiting_for_decision"]:
         return not await _may_answer_itself(desk.orchestrator, status)
-    return bool(status["waiting_for_approval"] or status["waiting_for_answer"])
+    if status["waiting_for_approval"] or status["waiting_for_answer"]:
+        return True
+    # What a worker has goes on by itself; what is offered may wait for this very caller.
+    return bool(status["waiting_for_worker"] and not status["claimed"])
 
 
 def _is_moving(status: dict[str, Any]) -> bool:
@@ -111,6 +114,8 @@ async def _report(ctx: DeskContext, status: dict[str, Any], told: float) -> floa
     running = ", ".join(status["current_running_tasks"][:3])
     settled = round(status["progress_percentage"] * total / 100)
     message = f"{settled} of {total} tasks settled" + (f"; running: {running}" if running else "")
+    if claimed := status["claimed"]:
+        message += f"; with workers: {', '.join(list(claimed)[:3])}"
     progress = settled if settled > told else told + (math.floor(told) + 1 - told) / 10
     await ctx.report_progress(progress, total, clip(message, 200))
     return progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ import anyio
 import pytest
 from mcp import Client, MCPError
 
-from tests.acceptance.serving import Place, pid_of, wait_until_gone
+from tests.acceptance.serving import Place, pid_of, running, text_on, wait_until_gone
 from tests.server.conftest import text_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -44,7 +45,7 @@ async def test_a_run_over_stdio_completes_and_prints_disturb_nothing(
                 "execute_dag", {"dag": place.interrupted_dag(), "wait_seconds": 20}
             )
 
-    assert len(tools.tools) == 7
+    assert len(tools.tools) == 10
     assert text_of(result).startswith("interrupted-1 is completed: 3 of 3 tasks completed.")
     assert place.lines() == ["first", "second", "third"]
     assert caplog.messages == []
@@ -124,3 +125,28 @@ async def test_two_servers_on_one_database_see_each_others_runs(place: Place) ->
     assert text_of(running).startswith("interrupted-1 is running: 1 of 3 tasks completed, 1 running.")
     assert text_of(ended).startswith("interrupted-1 is completed: 3 of 3 tasks completed.")
     assert place.lines() == ["first", "second", "third"]
+
+
+async def test_a_server_whose_client_was_killed_ends_in_order(place: Place) -> None:
+    """Answers that nobody reads any more are no fault of the server's."""
+    hello = {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "mortal", "version": "1"},
+    }
+    requests = [{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}]
+    requests += [{"jsonrpc": "2.0", "id": number, "method": "ping"} for number in range(2, 6)]
+
+    with anyio.fail_after(30):
+        async with running(place, "serve") as server:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            await server.stdout.aclose()
+            for request in requests:
+                await server.stdin.send(json.dumps(request).encode() + b"\n")
+            await server.stdin.aclose()
+            told = await text_on(server.stderr)
+            code = await server.wait()
+
+    assert code == 0, told
+    assert "bug" not in told

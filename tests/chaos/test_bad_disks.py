@@ -20,6 +20,7 @@ from typing import Any
 import anyio
 import pytest
 
+from orchestration.claim_records import ClaimRequest, Offer
 from orchestration.engine.events import AttemptSucceeded
 from orchestration.engine.inputs import OutputRef
 from orchestration.errors import CorruptRecordError, StorageError, StorageUnavailableError
@@ -347,6 +348,8 @@ async def readable(storage: SqliteStorage) -> dict[str, Any]:
         "plan log": storage.load_plan_revisions("plan-1"),
         "log": storage.load_revisions("report-1"),
         "history": storage.load_history([("py", None)]),
+        "offers": storage.load_offers("report-1"),
+        "claims": storage.load_claim_totals("report-1"),
     }
     found: dict[str, Any] = {}
     for name, call in calls.items():
@@ -360,7 +363,25 @@ async def changed(storage: SqliteStorage) -> None:
     lease = Lease(orchestration_id="report-1", token=1, holder=HOLDER)
     tasks = [row(name, place, TaskStatus.CANCELLED) for place, name in enumerate(MANY)]
     outputs = [output(name, b"y" * 600) for name in MANY]
-    await storage.append([commit(lease, 303, tasks=tasks, outputs=outputs, revisions=[revision(3, 303)])])
+    changing = commit(
+        lease, 303, tasks=tasks, outputs=outputs, revisions=[revision(3, 303)], offers=offers(2)
+    )
+    await storage.append([changing])
+
+
+def offers(number: int) -> list[Offer]:
+    """Offers of the first forty tasks."""
+    return [
+        Offer(
+            task_id=name,
+            number=number,
+            attempt=1,
+            lease_seconds=300.0,
+            brief=f"Do {name}. " * 20,
+            offered_at_us=1,
+        )
+        for name in MANY[:40]
+    ]
 
 
 @pytest.fixture
@@ -381,7 +402,11 @@ async def sound(tmp_path: Path) -> Path:
         )
     done = AttemptSucceeded(task_id=MANY[0], attempt=1, output=OutputRef(sha256="e" * 64, size_bytes=1))
     rows = [row(MANY[0], 0, TaskStatus.COMPLETED, system="py")]
-    await storage.append([commit(lease, 302, done, tasks=rows, revisions=[revision(2, 302)])])
+    await storage.append(
+        [commit(lease, 302, done, tasks=rows, revisions=[revision(2, 302)], offers=offers(1))]
+    )
+    for number in range(20):
+        await storage.claim_offer(ClaimRequest(worker="ann", claim_id=f"claim-{number}", now_us=2))
     await storage.save_plan(new_plan())
     await storage.revise_plan("plan-1", plan_revision(1))
     await storage.aclose()

@@ -27,7 +27,7 @@ def test_a_sound_database_is_told_with_its_schema_and_size(cli: CommandLine) -> 
 
     assert answer.code == 0
     assert "ok    mended: there was nothing to mend\n" in answer.out
-    assert "state.db is sound, schema version 3, " in found["database"]["detail"]
+    assert "state.db is sound, schema version 4, " in found["database"]["detail"]
     assert " MiB and a log of " in found["database"]["detail"]
     assert found["orchestrations"]["detail"] == "0 unfinished, none without a driver"
     assert found["drivers"]["detail"] == "none at present"

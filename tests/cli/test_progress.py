@@ -19,6 +19,10 @@ from orchestration.engine.events import (
     CallerAsked,
     CancelRequested,
     ChildrenGathered,
+    ClaimReleased,
+    ClaimReported,
+    ClaimResumed,
+    ClaimStarted,
     Event,
     FallbackStarted,
     OrchestrationPaused,
@@ -33,6 +37,7 @@ from orchestration.engine.events import (
     RetryRequested,
     TaskDecided,
     TaskExpanded,
+    TaskOffered,
     TaskRerouted,
     VerificationUnclear,
 )
@@ -252,3 +257,41 @@ def _drawn(following: Progress) -> str:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(following._display())
     return console.export_text()
+
+
+def test_a_run_that_waits_for_workers_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """However many tasks there are: nobody else would tell the person who started it."""
+    offered = TaskOffered(task_id="t0", number=1, lease_seconds=300.0)
+    following = progress()
+
+    lines = told(
+        capsys,
+        following,
+        offered,
+        ClaimStarted(task_id="t0", attempt=1, claim="claim-1", worker="ada"),
+        ClaimResumed(task_id="t0", attempt=1, claim="claim-1"),
+        ClaimReported(task_id="t0", attempt=1, claim="claim-1", output=OUTPUT),
+        ClaimReleased(task_id="t0", attempt=1, claim="claim-1", reason="no wool"),
+    )
+
+    assert lines == [
+        "t0: offered; it waits for a worker: claim_task over MCP",
+        "t0: claimed by ada",
+        "t0: its worker reported late, and goes on",
+        "t0: reported done; that is being checked",
+        "t0: given back by its worker (no wool); it waits for a worker: claim_task over MCP",
+    ]
+    assert told(capsys, progress(1_000), offered) == lines[:1]
+
+
+def test_the_display_shows_what_waits_for_a_worker_until_somebody_has_it() -> None:
+    """Also where it was offered before anybody looked."""
+    following = Progress(Output(), {"t0": TaskStatus.OFFERED, "t1": TaskStatus.CLAIMED})
+
+    before = _drawn(following)
+    claimed = ClaimStarted(task_id="t0", attempt=1, claim="claim-1", worker="ada")
+    following.take(Recorded(orchestration_id="x-1", seq=1, at_us=1, event=claimed))
+
+    assert "t0 waits for a worker: claim_task over MCP" in before
+    assert "1 offered, 1 claimed" in before
+    assert "waits for a worker" not in _drawn(following)

@@ -33,6 +33,8 @@ STATUS: dict[str, Any] = {
     "waiting_for_decision": {},
     "waiting_for_approval": {},
     "waiting_for_answer": {},
+    "waiting_for_worker": [],
+    "claimed": {},
     "reason": "",
     "missing_systems": [],
 }
@@ -101,3 +103,21 @@ def test_the_state_in_a_list_shows_at_once_what_needs_somebody() -> None:
     assert state_of(STATUS) == "running"
     assert state_of(waiting) == "running (2 to decide)"
     assert state_of({**waiting, "orphaned": True}) == "running (orphaned, 2 to decide)"
+
+
+def test_what_agents_have_and_may_have_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who has it, and how the others are taken."""
+    agents: dict[str, Any] = {
+        "counts": {"offered": 3, "claimed": 1},
+        "waiting_for_worker": ["think", "draw"],
+        "claimed": {"write": "ada"},
+    }
+
+    shown = lines(capsys, **agents)
+
+    assert "State:         running (3 for workers), driven by process 7 on here" in shown
+    assert "Offered:       think, draw and 1 more wait for a worker (claim_task over MCP)" in shown
+    assert "Claimed:       write by ada" in shown
+    assert sentence({**STATUS, **agents}) == (
+        "x-1 is running: 0 of 3 tasks completed, 3 waiting for a worker, 1 with workers."
+    )

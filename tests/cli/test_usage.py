@@ -289,7 +289,7 @@ def test_doctor_lists_mistakes_of_the_configuration(cli: CommandLine, tmp_path: 
     answer = cli.inside("doctor")
 
     assert answer.code == 1
-    assert f"FAIL  configuration: {config}:1: mcp_servers_file: is not available yet" in answer.out
+    assert f"FAIL  configuration: {config}:1: mcp_servers_file: there is no file" in answer.out
     assert "FAIL  the rest: was not checked, because the configuration has mistakes" in answer.out
     assert not list(tmp_path.glob("*.db"))
 

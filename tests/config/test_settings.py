@@ -320,8 +320,8 @@ playbook_folders: [nowhere]
         "my.yaml:13: model.temperature: is True; expected a number.",
         "my.yaml:13: model.nam: unknown key 'nam'. Fix: write 'name'.",
         (
-            "my.yaml:14: mcp_servers_file: is not available yet (the common mcpServers block of other programs). "
-            "Fix: remove it for now."
+            f"my.yaml:14: mcp_servers_file: there is no file {str(home / 'mcp.json')!r}. "
+            "Fix: check the path, or remove the key."
         ),
         (
             "my.yaml:15: storage.database: databases at postgresql:// are not available yet. "
@@ -339,19 +339,23 @@ playbook_folders: [nowhere]
 
 
 def test_mistakes_in_systems_are_told_like_the_others(home: Path) -> None:
-    """Kinds and engines that are not there yet are refused by name."""
+    """Engines that are not there yet are refused by name; each kind's own keys are checked."""
     config = written(
         home,
         """
 systems:
   weather: {kind: http, base_url: "http://x"}
-  alita: {kind: alita}
+  alita: {kind: alita, base_ulr: "http://x"}
   typo: {kind: comand}
   none: {}
   text: hello
   auto: {kind: command, commands: {a: {argv: [true]}}}
   "a b": {kind: command, commands: {a: {argv: ["true"]}}}
-  pool: {kind: function, engine: process, functions: {a: nocolon}}
+  pool: {kind: function, engine: mpi, functions: {a: nocolon}}
+  threads: {kind: function, workers: 3, functions: {a: "json:loads"}}
+  agent: {kind: command, commands: {a: {argv: ["true"]}}}
+  me: {kind: agent}
+  often: {kind: command, rate: {requests: 0}, commands: {a: {argv: ["true"]}}}
   local:
     kind: command
     commands:
@@ -363,30 +367,57 @@ systems:
 """,
     )
 
+    kinds = "command | function | mcp | http | alita | kgot | agent"
     assert mistakes(config) == [
-        (
-            "my.yaml:3: systems.weather.kind: 'http' is not available yet (declared operations of an HTTP service). "
-            "Fix: use one of command, function, mcp."
-        ),
-        (
-            "my.yaml:4: systems.alita.kind: 'alita' is not available yet (the Alita manager agent). "
-            "Fix: use one of command, function, mcp."
-        ),
+        "my.yaml:3: systems.weather.operations: is missing. Fix: add 'operations'.",
+        "my.yaml:4: systems.alita.base_ulr: unknown key 'base_ulr'. Fix: write 'base_url'.",
         "my.yaml:5: systems.typo.kind: 'comand' is no kind of system. Fix: write 'command'.",
-        "my.yaml:6: systems.none.kind: is missing. Fix: add `kind: command | function | mcp`.",
-        "my.yaml:7: systems.text: is 'hello'; expected keys with `kind: command | function | mcp`.",
+        f"my.yaml:6: systems.none.kind: is missing. Fix: add `kind: {kinds}`.",
+        f"my.yaml:7: systems.text: is 'hello'; expected keys with `kind: {kinds}`.",
         "my.yaml:8: systems.auto: 'auto' is reserved: it lets the router choose. Fix: choose another name.",
         "my.yaml:9: systems.a b: is 'a b'; expected a name of letters, digits, `_`, `-` and `.`.",
-        "my.yaml:10: systems.pool.engine: 'process' is not available yet (a pool of processes). Fix: write thread.",
+        "my.yaml:10: systems.pool.engine: 'mpi' is not available yet (ranks of an MPI job). Fix: write thread.",
         "my.yaml:10: systems.pool.functions.a: is 'nocolon'; expected package.module:function.",
-        "my.yaml:15: systems.local.commands.count.argv: is []; expected at least 1 entries.",
+        "my.yaml:11: systems.threads: workers goes with `engine: process`.",
         (
-            "my.yaml:16: systems.local.commands.count.timeout_second: unknown key 'timeout_second'. "
+            "my.yaml:12: systems.agent: 'agent' is of kind 'command'; the calling agent is the one system of kind "
+            "'agent', and called so. Fix: write `agent: {kind: agent}`, or choose another name and kind."
+        ),
+        (
+            "my.yaml:13: systems.me: 'me' is of kind 'agent'; the calling agent is the one system of kind 'agent', and "
+            "called so. Fix: write `agent: {kind: agent}`, or choose another name and kind."
+        ),
+        "my.yaml:14: systems.often.rate.requests: is 0; expected at least 1.",
+        "my.yaml:19: systems.local.commands.count.argv: is []; expected at least 1 entries.",
+        (
+            "my.yaml:20: systems.local.commands.count.timeout_second: unknown key 'timeout_second'. "
             "Fix: write 'timeout_seconds'."
         ),
-        "my.yaml:17: systems.both: expected exactly one of `command` (stdio) and `url` (Streamable HTTP).",
-        "my.yaml:18: systems.empty.functions: is {}; expected at least 1 entries.",
+        "my.yaml:21: systems.both: expected exactly one of `command` (stdio) and `url` (Streamable HTTP).",
+        "my.yaml:22: systems.empty.functions: is {}; expected at least 1 entries.",
     ]
+
+
+def test_a_system_without_its_secret_is_there_and_says_so_and_the_others_run(home: Path) -> None:
+    """One missing variable must not keep everything else from starting."""
+    config = written(
+        home,
+        """
+systems:
+  remote: {kind: mcp, url: "https://x/mcp", headers: {Authorization: "Bearer ${NO_SUCH_TOKEN}"}}
+  local: {kind: command, commands: {a: {argv: ["true"]}}}
+""",
+    )
+
+    found = load_settings(config, {})
+
+    assert "local" in found.systems
+    assert "remote" not in found.systems
+    assert found.unusable_systems["remote"].kind == "mcp"
+    assert (
+        "environment variable NO_SUCH_TOKEN is not set. Fix: set NO_SUCH_TOKEN"
+        in found.unusable_systems["remote"].reason
+    )
 
 
 def test_a_bad_environment_variable_is_named() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,13 +16,20 @@ import pytest
 from orchestration.errors import InvalidArgumentError
 from orchestration.models import Json, TaskNode
 from orchestration.ports import System
+from orchestration.systems.alita import AlitaSpec, AlitaSystem
 from orchestration.systems.base import error_record
 from orchestration.systems.command import CommandSpec, CommandSystem
 from orchestration.systems.controller import ControllerSystem, TaskContext
 from orchestration.systems.fingerprints import fingerprint_of
 from orchestration.systems.function import FunctionSystem
+from orchestration.systems.http import HttpOperation, HttpSpec, HttpSystem
+from orchestration.systems.kgot import KgotSystem
 from orchestration.systems.mcp import McpServerSpec, McpSystem
+from orchestration.systems.process_pool import ProcessOptions
 from orchestration.systems.registry import SystemRegistry
+from tests.standins.support import AlitaServer, alita_server, kgot_spec, python_executor
+from tests.systems import worker_functions
+from tests.systems.http_service import HttpService, Received, Reply, a_json, a_text, http_service
 from tests.systems.support import (
     IDEMPOTENCY_KEY,
     HttpServer,
@@ -36,15 +45,29 @@ from tests.systems.support import (
 
 pytestmark = pytest.mark.anyio
 
-KINDS = ["function", "function-threads", "command", "mcp-stdio", "mcp-http", "controller"]
+KINDS = [
+    "function",
+    "function-threads",
+    "function-processes",
+    "command",
+    "mcp-stdio",
+    "mcp-http",
+    "controller",
+    "http",
+    "alita",
+    "kgot",
+]
 
 above_the_transport = pytest.mark.parametrize(
     "case",
-    [pytest.param(kind, marks=pytest.mark.slow) if kind == "mcp-stdio" else kind for kind in KINDS],
+    [
+        pytest.param(kind, marks=pytest.mark.slow) if kind in ("mcp-stdio", "function-processes") else kind
+        for kind in KINDS
+    ],
     indirect=True,
 )
-"""For promises in which the two transports of MCP can't differ: a server over stdio takes a second to start, so
-`make test-all` alone starts it for these."""
+"""For promises in which the two transports of MCP can't differ, nor threads and processes: a server over stdio takes a
+second to start and a worker process a part of one, so `make test-all` alone starts them for these."""
 
 WAITING = 'sleep 300 & (echo $!; echo $$) > "$1.new"; mv "$1.new" "$1"; wait'
 """A command that has a child and writes both process ids to a file."""
@@ -61,12 +84,16 @@ class Case:
     """Reads the sum out of the output of `add`."""
     failure_code: str = "tool_error"
     has_tools: bool = True
+    own_tool: str | None = None
+    """The one tool listed by a system that takes every task, whatever tool that names."""
     has_started: Callable[[], bool] = lambda: True
     """Whether `wait` is under way."""
     leftovers: Callable[[], list[Any]] = list
     """What a cancelled `wait` has left behind."""
     inputs_tool: str | None = None
     """Answers with the inputs it was given."""
+    inputs: Callable[[Any], Any] = lambda value: value
+    """Reads them out of that answer."""
     key_tool: str = "key"
     """Answers with the idempotency key it was given."""
     key: Callable[[Any], Any] = lambda value: value
@@ -185,6 +212,30 @@ def threads_case(waiting: Waiting) -> Case:
     return case
 
 
+def processes_case(folder: Path) -> Case:
+    pids = folder / "pids"
+    system = FunctionSystem(
+        {
+            "add": worker_functions.add,
+            "fail": worker_functions.fail,
+            "wait": functools.partial(worker_functions.wait_with_child, str(pids)),
+            "show": worker_functions.show,
+            "key": worker_functions.key,
+            "beat": worker_functions.beat,
+        },
+        engine="process",
+        processes=ProcessOptions(workers=1),
+    )
+    return Case(
+        system,
+        None,
+        failure_code="runtime_error",
+        has_started=pids.exists,
+        leftovers=lambda: [pid for pid in pids_in(pids) if is_alive(pid)],
+        inputs_tool="show",
+    )
+
+
 def command_case(folder: Path) -> Case:
     pids = folder / "pids"
     commands = {
@@ -219,6 +270,39 @@ def mcp_case(spec: McpServerSpec, broken: McpServerSpec, folder: Path) -> Case:
     )
 
 
+def http_case(service: HttpService) -> Case:
+    def add_up(received: Received) -> Reply:
+        return a_json(received.json["a"] + received.json["b"])
+
+    service.answers.update(
+        {
+            "/add": add_up,
+            "/fail": lambda received: a_text(received.json["message"], 503),
+            "/wait": None,
+            "/key": lambda received: a_json(received.headers["idempotency-key"]),
+        }
+    )
+    service.has_waited.clear()
+    adding = {"a": "{a}", "b": "{b}"}
+    operations: dict[str, Any] = {
+        "add": {"path": "/add", "body": adding, "parameters": {"b": {"type": "integer", "default": 2}}},
+        "fail": {"path": "/fail", "body": {"message": "{message}"}},
+        "wait": {"path": "/wait"},
+        "key": {"path": "/key"},
+        "beat": {"path": "/key"},
+    }
+    posted = {tool: HttpOperation(method="POST", **fields) for tool, fields in operations.items()}
+    return Case(
+        HttpSystem(HttpSpec(base_url=service.url, operations=posted)),
+        HttpSystem(
+            HttpSpec(base_url="http://127.0.0.1:9", operations={"nothing": HttpOperation(method="POST")})
+        ),
+        failure_code="http_503",
+        has_started=service.has_waited.is_set,
+        leftovers=lambda: list(service.waiting),
+    )
+
+
 def controller_case(waiting: Waiting) -> Case:
     return Case(
         ControllerSystem(Controller(waiting)),
@@ -227,6 +311,48 @@ def controller_case(waiting: Waiting) -> Case:
         has_started=lambda: waiting.started,
         leftovers=lambda: waiting.running,
         inputs_tool="show",
+    )
+
+
+def alita_case(server: AlitaServer) -> Case:
+    server.behave("answer")
+    earlier = server.started(), server.cut_off()
+
+    def begun() -> int:
+        return server.started() - earlier[0]
+
+    return Case(
+        AlitaSystem(AlitaSpec(base_url=server.url)),
+        AlitaSystem(AlitaSpec(base_url="http://127.0.0.1:9")),
+        total=lambda value: int(value["response"]),
+        failure_code="empty_answer",
+        has_tools=False,
+        own_tool="ask_alita",
+        has_started=lambda: begun() > 0,
+        leftovers=lambda: list(range(server.cut_off() - earlier[1], begun())),
+        inputs_tool="show",
+        inputs=lambda value: json.loads(value["response"]),
+        key=lambda value: value["response"],
+    )
+
+
+def kgot_case(folder: Path, executor: str) -> Case:
+    def spec(**fields: Any) -> KgotSystem:
+        return KgotSystem(kgot_spec(folder, python_executor_uri=f"{executor}/run", **fields))
+
+    pids = folder / "pids"
+    return Case(
+        spec(),
+        spec(command=["no-such-program"]),
+        total=lambda value: int(value.output["solution"]),
+        failure_code="runtime_error",
+        has_tools=False,
+        own_tool="ask_kgot",
+        has_started=pids.exists,
+        leftovers=lambda: [pid for pid in pids_in(pids) if is_alive(pid)],
+        inputs_tool="show",
+        inputs=lambda value: json.loads(value.output["solution"]),
+        key=lambda value: value.output["solution"],
     )
 
 
@@ -244,6 +370,27 @@ def http_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Htt
         yield server, folder
 
 
+@pytest.fixture(scope="module")
+def alita_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AlitaServer]:
+    """One stand-in of the Alita manager agent for all tests."""
+    with alita_server(tmp_path_factory.mktemp("alita")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def executor_fixture() -> Iterator[str]:
+    """The Python executor that KGoT looks for."""
+    with python_executor() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def service_fixture() -> Iterator[HttpService]:
+    """One HTTP service for all tests."""
+    with http_service() as service:
+        yield service
+
+
 @pytest.fixture(params=KINDS)
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     """Every kind of system, one after the other."""
@@ -256,10 +403,18 @@ def a_case(kind: str, folder: Path, request: pytest.FixtureRequest) -> Case:
             return function_case(Waiting())
         case "function-threads":
             return threads_case(Waiting())
+        case "function-processes":
+            return processes_case(folder)
         case "command":
             return command_case(folder)
+        case "http":
+            return http_case(request.getfixturevalue("service_fixture"))
         case "controller":
             return controller_case(Waiting())
+        case "alita":
+            return alita_case(request.getfixturevalue("alita_fixture"))
+        case "kgot":
+            return kgot_case(folder, request.getfixturevalue("executor_fixture"))
         case "mcp-stdio":
             return mcp_case(
                 stdio_server(**noting_calls(folder)), McpServerSpec(command="no-such-program"), folder
@@ -304,7 +459,7 @@ async def test_inputs_arrive_where_they_are_taken(case: Case) -> None:
         value = await system.execute(a_request(case.inputs_tool, inputs=inputs))
 
         assert system.takes_inputs(case.inputs_tool)
-        assert value == inputs
+        assert case.inputs(value) == inputs
 
 
 @above_the_transport
@@ -342,7 +497,7 @@ async def test_a_definite_failure_leaves_nothing_open(case: Case) -> None:
 @above_the_transport
 async def test_a_system_that_can_not_be_reached_leaves_nothing_open(case: Case) -> None:
     """Nothing has been asked of it."""
-    if case.broken is None or not case.has_tools:
+    if case.broken is None or case.system.kind == "controller":
         assert case.system.kind in ("function", "controller"), "these are part of this process"
         return
     async with SystemRegistry({"s": case.broken}) as registry:
@@ -519,7 +674,7 @@ async def test_tools_are_listed_with_the_schema_of_their_arguments(case: Case) -
         assert sorted(schema["properties"]) == ["a", "b"]
         assert "a" in schema["required"]
     else:
-        assert tools == {}
+        assert list(tools) == ([case.own_tool] if case.own_tool is not None else [])
 
 
 async def test_a_healthy_system_says_so(case: Case) -> None:

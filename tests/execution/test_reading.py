@@ -31,7 +31,7 @@ from storage import SqliteStorage
 
 pytestmark = pytest.mark.anyio
 
-LARGE = "x" * 200_000
+LARGE = "x" * 300_000
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def test_large_outputs_flow_by_reference_and_are_stored_once(tmp_path: Pat
 
     result = await orchestrator.execute_dag(dag())
 
-    assert result["results"]["c"] == {"got": {"a": 200_000, "b": 200_000}}
+    assert result["results"]["c"] == {"got": {"a": 300_000, "b": 300_000}}
     assert result["results"]["a"] == {"text": LARGE}
     assert await orchestrator.load_output("reading-1", "b") == {"text": LARGE}
     await orchestrator.aclose()

@@ -64,7 +64,7 @@ class Desk:
 
 
 def watching(desk: Desk, inbox: Inbox) -> Watch:
-    return Watch(inbox, desk, None, LoopClock(), OrchestratorOptions())  # type: ignore[arg-type]
+    return Watch(inbox, desk, None, LoopClock(), OrchestratorOptions(), lambda: 0.5)  # type: ignore[arg-type]
 
 
 async def test_what_a_takeover_carries_out_is_not_taken_by_the_next_look() -> None:
@@ -76,7 +76,7 @@ async def test_what_a_takeover_carries_out_is_not_taken_by_the_next_look() -> No
         async with anyio.create_task_group() as group:
             group.start_soon(watch.carry_out_stored, desk.driven["o"])
             await wait_all_tasks_blocked()
-            await watch._look()
+            await watch.look()
             desk.answer[1]()
             await wait_all_tasks_blocked()
             desk.answer[2]()
@@ -88,12 +88,12 @@ async def test_a_list_that_was_read_before_an_answer_was_stored_starts_nothing_a
     """It still holds the request, which has been heard meanwhile."""
     desk, inbox = Desk(), Inbox(1)
     watch = watching(desk, inbox)
-    await watch._look()
+    await watch.look()
     inbox.gate = anyio.Event()
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
-            group.start_soon(watch._look)
+            group.start_soon(watch.look)
             await wait_all_tasks_blocked()
             inbox.pending.clear()
             desk.answer[1]()

@@ -159,9 +159,9 @@ async def test_what_is_told_of_systems_and_context_is_bounded() -> None:
         )
 
     [told] = server.data()["systems"]
-    assert len(told["tools"]) == 80
+    assert len(told["tools"]) == 24
     assert "cake_baker" in [each["tool"] for each in told["tools"]]
-    assert told["left_out"] == 421
+    assert told["left_out"] == 477
     assert len(server.asked[0]["messages"][-1]["content"]) < 60_000
     assert server.data()["context"]["letter"].endswith("… (500,000 characters)")
     assert server.data()["context"]["list"][-1] == "… (10,000 items)"

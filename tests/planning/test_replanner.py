@@ -106,7 +106,7 @@ async def test_the_delivering_task_may_be_named() -> None:
     [
         ("try again", "it answered str without tasks"),
         ({"tasks": []}, "tasks: is empty; expected at least one task."),
-        ({"tasks": [{"task_id": "a", "acceptance": True}]}, "tasks[0].acceptance: is not available yet"),
+        ({"tasks": [{"task_id": "a", "user_weight": 2}]}, "tasks[0].user_weight: is not available yet"),
         (
             {"tasks": ["a", "b"]},
             "delivers: is missing, and the plan ends in 2 tasks (a, b). Fix: Name the task",

@@ -4,8 +4,8 @@
 
 A journal file holds the DAG, the events as the database stores them, and the state they add up to. It is written once:
 when a change of the program makes `test_journals.py` fail, the program is wrong, not the file. `earlier/` holds what
-the first version wrote and `earlier/second/` the second; what the present one decides may differ, but those must fold
-as they did.
+the first version wrote, `earlier/second/` the second and `earlier/third/` the third; what the present one decides may
+differ, but those must fold as they did.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from orchestration.models import (
 )
 from storage.codec import decode_events, encode_event
 from tests.engine_kit import ONE_OUTPUT, SECOND, Bench, edge_of, graph, plain, plan
+from tests.replay.claimed import claimed, held
 
 FOLDER = Path(__file__).parent / "journals"
 
@@ -440,6 +441,8 @@ MAKERS: dict[str, Callable[[], Bench]] = {
         edited,
         planned,
         half_planned,
+        claimed,
+        held,
     )
 }
 
@@ -510,6 +513,7 @@ def described(state: State) -> dict[str, Any]:
                 "open_children": task.open_children,
                 "items": task.items,
                 "index": task.index,
+                "claim": [task.offers, task.claim, task.worker, plain(task.reported), list(task.failed_by)],
                 "incoming": sorted([edge.source, edge.delivers] for edge in task.incoming),
             }
             for task_id, task in state.tasks.items()

@@ -14,6 +14,7 @@ from orchestration.engine.state import replay
 from orchestration.engine.task_state import TaskState
 from orchestration.models import OrchestrationStatus, TaskStatus
 from tests.engine_kit import Bench, assert_same
+from tests.replay.claimed import go_on_with_claims
 from tests.replay.journals import FOLDER, MAKERS, described, document, read
 
 JOURNALS = sorted(FOLDER.rglob("*.json"))
@@ -62,6 +63,8 @@ def test_a_stored_journal_can_be_taken_over_and_driven_to_its_end(path: Path) ->
             bench.decide(asks[0], "failed")
         elif bench.state.status is OrchestrationStatus.PLANNING:
             bench.end_plan()
+        elif go_on_with_claims(bench):
+            continue
         elif not bench.state.status.is_terminal:
             bench.wait(60)
 

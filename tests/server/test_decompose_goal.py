@@ -13,6 +13,8 @@ from tests.server.conftest import DIAMOND, Connect, text_of
 
 pytestmark = pytest.mark.anyio
 
+AGENT = "agent: any task, by its description"
+
 
 async def test_the_callers_own_tasks_become_a_plan(connect: Connect) -> None:
     """The whole answer: ids, titles, dependencies, and the call that starts it."""
@@ -68,7 +70,7 @@ async def test_a_goal_no_playbook_fits_gets_an_example_and_nothing_is_stored(
     )
     assert answer["state"] == "needs_tasks"
     assert len(answer["example"]) >= 2
-    assert answer["systems"] == ["python: tools add, fail, text, wait"]
+    assert answer["systems"] == ["python: tools add, fail, text, wait", AGENT]
     assert "plan_id" not in answer
     assert saved == []
 
@@ -101,7 +103,10 @@ async def test_a_playbook_makes_the_plan_where_one_fits(connect: Connect) -> Non
 
 async def test_a_plan_with_tasks_nothing_can_run_is_stored_and_lists_them(connect: Connect) -> None:
     """Executing it is refused; the person can configure a system and then run it."""
-    tasks = [{"task_id": "one", "tool": "add", "arguments": {"a": 1, "b": 1}}, {"task_id": "knit"}]
+    tasks = [
+        {"task_id": "one", "tool": "add", "arguments": {"a": 1, "b": 1}},
+        {"task_id": "knit", "tool": "knit"},
+    ]
 
     async with connect() as client:
         planned = await client.call_tool("decompose_goal", {"goal": "Knit", "tasks": tasks})
@@ -116,7 +121,7 @@ async def test_a_plan_with_tasks_nothing_can_run_is_stored_and_lists_them(connec
         ("knit", "none"),
     ]
     assert "nothing can run task 'knit'" in answer["problems"][0]
-    assert answer["systems"] == ["python: tools add, fail, text, wait"]
+    assert answer["systems"] == ["python: tools add, fail, text, wait", AGENT]
     assert answer["next"] == []
     assert refused.is_error is True
     assert "\ncode: unroutable_task\n" in text_of(refused)
@@ -270,7 +275,7 @@ async def test_a_brief_has_only_the_tools_that_fit_the_goal(connect: Connect) ->
     answer = result.structured_content
     assert answer is not None
     assert answer["state"] == "needs_tasks"
-    assert answer["systems"] == ["python: tools add (Add two numbers.) (and 3 others)"]
+    assert answer["systems"] == ["python: tools add (Add two numbers.) (and 3 others)", AGENT]
     assert "approval" in text_of(result)
     assert "foreach" in text_of(result)
     assert len(text_of(result)) <= SHORT

@@ -323,7 +323,7 @@ async def test_a_task_nothing_can_run_is_refused_naming_the_systems(connect: Con
     """The model learns what there is; the person, where more is declared."""
     async with connect() as client:
         result = await client.call_tool(
-            "execute_dag", {"dag": {"dag_id": "odd", "tasks": [{"task_id": "knit"}]}}
+            "execute_dag", {"dag": {"dag_id": "odd", "tasks": [{"task_id": "knit", "tool": "knit"}]}}
         )
 
     assert result.is_error is True
@@ -348,7 +348,7 @@ async def test_a_preference_that_cannot_be_met_is_told(connect: Connect) -> None
     assert result.structured_content is not None
     assert result.structured_content["state"] == "completed"
     assert result.structured_content["warnings"] == [
-        "No system is called 'kgot', so 1 task went where auto would: add. There are: python."
+        "No system is called 'kgot', so 1 task went where auto would: add. There are: python, agent."
     ]
     assert "warning: No system is called 'kgot'" in text_of(result)
 

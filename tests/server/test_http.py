@@ -59,7 +59,7 @@ async def test_a_run_over_http_is_seen_by_a_second_client(
             async with Client(url, mode=era) as client:
                 status = await client.call_tool("get_orchestration_status", {"orchestration_id": "diamond-1"})
 
-    assert len(tools.tools) == 7
+    assert len(tools.tools) == 10
     assert text_of(started).startswith("diamond-1 is completed: 4 of 4 tasks completed.")
     assert text_of(status).startswith("diamond-1 is completed: 4 of 4 tasks completed.")
 

@@ -39,12 +39,13 @@ async def test_each_system_is_told_with_its_tools_or_why_it_has_none() -> None:
     )
 
     async with orchestrator:
-        many_line, gone, controller = await describe_systems(orchestrator)
+        many_line, gone, controller, agent = await describe_systems(orchestrator)
 
     assert many_line.startswith("many: tools tool_00, tool_01, ")
     assert many_line.endswith("tool_29 and 10 more")
     assert gone == "gone: can't be asked for its tools now: no route to host"
     assert controller == "controller: any task, by its description"
+    assert agent == "agent: any task, by its description"
 
 
 SURVEYS = {
@@ -72,7 +73,7 @@ def test_only_the_tools_that_fit_a_goal_are_told_best_first() -> None:
         "gone: can't be asked for its tools now: no route to host",
     ]
     assert rank_systems("How many lines has this file?", SURVEYS)[0] == (
-        "files: tools countLines (Count the lines of a file.), read_file (Read a file) (and 1 other)"
+        "files: tools countLines (Count the lines of a file.), read_file (Read a file), delete (Remove it.)"
     )
 
 
@@ -109,5 +110,6 @@ async def test_the_systems_of_an_orchestrator_are_asked() -> None:
 
     async with orchestrator:
         assert await fitting_systems(orchestrator, "Knit a scarf") == [
-            "wool: tools knit (Knit anything.) (and 1 other)"
+            "wool: tools knit (Knit anything.) (and 1 other)",
+            "agent: any task, by its description",
         ]

@@ -160,3 +160,18 @@ def test_an_outline_has_a_line_per_key_or_the_first_items() -> None:
     ]
     assert outline([1, [2], {}, 4]) == ["[0]: the number 1", "[1]: a list of 1 item", "[2]: an empty object"]
     assert outline("text") == ()
+
+
+def test_content_that_is_no_text_is_read_in_one_line() -> None:
+    """Nobody wants to read a picture; its data is there under its path."""
+    block: Json = {
+        "type": "image",
+        "mimeType": "image/png",
+        "size": 5,
+        "sha256": "2cf24dba5fb0a30e",
+        "data": "aGVsbG8=",
+    }
+    output: Json = {"text": "see", "content": [block]}
+
+    assert '"[image image/png, 5 bytes, sha256 2cf24dba5fb0]"' in as_read(output)
+    assert as_read(at_path(output, "content[0].data")) == "aGVsbG8="

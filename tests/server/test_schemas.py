@@ -25,8 +25,8 @@ async def tools_of(server: OrchestrationServer) -> dict[str, dict[str, Any]]:
     }
 
 
-async def test_there_are_seven_tools_with_the_parameters_that_work(connect: Connect) -> None:
-    """Clients of both eras see the same list; what is not built yet is not in it."""
+async def test_there_are_ten_tools_with_the_parameters_that_work(connect: Connect) -> None:
+    """Clients of both eras see the same list."""
     async with connect() as client:
         listed = await client.list_tools()
 
@@ -39,6 +39,9 @@ async def test_there_are_seven_tools_with_the_parameters_that_work(connect: Conn
         "control_orchestration": ["orchestration_id", "action", "tasks", "value", "reason"],
         "read_output": ["reference", "part", "query", "offset", "max_chars"],
         "get_metrics": ["scope", "id", "window"],
+        "list_systems": ["query", "cursor"],
+        "claim_task": ["worker", "orchestration_id", "skills", "wait_seconds"],
+        "report_task": ["claim", "status", "summary", "output", "evidence", "subtasks"],
     }
 
 
@@ -60,13 +63,14 @@ async def test_the_choices_are_those_that_work(server: OrchestrationServer) -> N
     ]
     assert choices("read_output", "part") == ["summary", "head", "tail", "search", "path", "range"]
     assert choices("get_metrics", "scope") == ["server", "orchestration"]
+    assert choices("report_task", "status") == ["progress", "done", "failed", "blocked", "release"]
 
 
-async def test_the_tool_list_leaves_room_for_the_tools_to_come(server: OrchestrationServer) -> None:
-    """All tools together may take 4,500 tokens; these seven must stay well below."""
+async def test_the_tool_list_costs_a_conversation_little(server: OrchestrationServer) -> None:
+    """All tools together may take 4,500 tokens."""
     listed = json.dumps(list((await tools_of(server)).values()))
 
-    assert len(listed) / CHARS_PER_TOKEN < 4_050
+    assert len(listed) / CHARS_PER_TOKEN <= 4_500
 
 
 async def test_descriptions_and_instructions_are_short(server: OrchestrationServer) -> None:
@@ -92,6 +96,9 @@ async def test_the_hints_say_what_reads_and_what_may_change_the_world(server: Or
         "control_orchestration": _hints(reads=False, destroys=True, repeats=False, opens=True),
         "read_output": _hints(reads=True, destroys=False, repeats=True, opens=False),
         "get_metrics": _hints(reads=True, destroys=False, repeats=True, opens=False),
+        "list_systems": _hints(reads=True, destroys=False, repeats=True, opens=False),
+        "claim_task": _hints(reads=False, destroys=False, repeats=False, opens=False),
+        "report_task": _hints(reads=False, destroys=True, repeats=True, opens=True),
     }
 
 
@@ -152,7 +159,7 @@ def test_an_outline_has_the_fields_and_their_types_only() -> None:
         "type": "object",
         "properties": {
             "name": {"type": "string"},
-            "inner": {"type": "array", "items": {"type": "object"}},
+            "inner": {"type": "array"},
             "size": {"type": "integer"},
         },
         "required": ["name"],

@@ -22,6 +22,9 @@ from dataclasses import dataclass, field
 from tests.simulation.schedule import Schedule
 from tests.simulation.surroundings import Point
 
+CLAIMS = ("task_offered", "claim_started", "claim_resumed", "claim_reported", "claim_released")
+"""Kinds of the events that tell what becomes of offers."""
+
 
 class ScheduleFailedError(AssertionError):
     """A schedule broke a promise; the message holds the command that repeats it."""
@@ -85,9 +88,13 @@ class Tally:
             f"{happened['plan_revised']:,} alternatives, {happened['replaced by a person']:,} of them by people",
             f"{happened['task_expanded']:,} lists and parents, {happened['plan_extended']:,} parts of plans",
             f"{happened['plan_edited']:,} edits",
+            f"{happened['task_offered']:,} offers, {happened['claim_started']:,} claims",
+            f"{happened['claim_resumed']:,} late reports that counted, {happened['claim_released']:,} given back",
+            f"{happened['claim_reported']:,} results looked at, {happened['replaced by a worker']:,} split",
             f"crashes at splices: {self.crashed_in['plan_revised']:,}",
             f"crashes at edits: {self.crashed_in['plan_edited']:,}",
             f"crashes while planning: {self.crashed_in['plan_extended']:,}",
+            f"crashes at claims: {sum(self.crashed_in[kind] for kind in CLAIMS):,}",
         ]
         return lines
 

@@ -9,36 +9,52 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator
 
+from orchestration.claim_records import Offer
 from orchestration.engine.effects import (
     AbandonAttempt,
     AnnounceFinished,
     AskVerification,
+    CheckAcceptance,
     ContinuePlan,
     DescribeApproval,
+    DescribeOffer,
     Effect,
     FindItems,
     GatherOutputs,
+    LookAtClaim,
     LookUpResult,
     RequestAlternative,
     StartAttempt,
     StopAttempt,
 )
 from orchestration.engine.engine import Decision, Engine
-from orchestration.engine.events import AttemptSucceeded, ChildrenGathered, ResultReused, TaskDecided
+from orchestration.engine.events import (
+    AttemptSucceeded,
+    ChildrenGathered,
+    ClaimReported,
+    ResultReused,
+    TaskDecided,
+    TaskOffered,
+)
 from orchestration.engine.inputs import (
+    AcceptanceAnswer,
     AlternativeFound,
     ApprovalDescribed,
     CacheAnswer,
     Cancel,
+    ClaimLooked,
+    ClaimTaken,
     Decide,
     EditPlan,
     Heartbeat,
     Input,
     Interrupt,
+    OfferDescribed,
     OutputsGathered,
     PlanEnded,
     PlanGrown,
     ReportCancelled,
+    ReportClaim,
     ReportFailure,
     ReportSuccess,
     Resume,
@@ -66,6 +82,8 @@ from tests.simulation.sameness import compare, fields_of
 from tests.simulation.store import Batch, Cached, Control, StandIn
 from tests.simulation.surroundings import Letter, Point, Surroundings, letter_of
 
+LEASE_SECONDS = 8.0
+"""How long a claim holds without a report."""
 _STAND_IN = StandIn()
 _GOES_ON = (Resume, Retry, Cancel)
 _REPORTS = (ReportSuccess, ReportFailure, ReportCancelled)
@@ -298,7 +316,8 @@ class Process:
         if is_late or isinstance(item, Heartbeat):
             assert not decision.events, f"{item!r} came too late, and changed something"
         if letter.control is not None:
-            assert decision.events, "a request was accepted, and nothing came of it"
+            is_claim = isinstance(item, ClaimTaken | ReportClaim)  # of an offer that has changed, perhaps
+            assert decision.events or is_claim, "a request was accepted, and nothing came of it"
             if isinstance(item, EditPlan | AlternativeFound):
                 assert item.expected_revision == revision, "a change for another revision was made"
             batch.answers.append((letter.control, True))
@@ -311,17 +330,31 @@ class Process:
         return task is not None and task.status is TaskStatus.RUNNING and task.attempt == item.attempt
 
     def _keep_output(self, letter: Letter, decision: Decision, batch: Batch) -> None:
-        if letter.value is None or not decision.events:
-            return
-        event = decision.events[0].event
-        if not isinstance(event, AttemptSucceeded | TaskDecided | ResultReused | ChildrenGathered):
+        offered = next((each.event for each in decision.events if isinstance(each.event, TaskOffered)), None)
+        if offered is not None and isinstance(letter.item, OfferDescribed):
+            batch.offers.append(self._offer(letter.item))
+        kinds = AttemptSucceeded | TaskDecided | ResultReused | ChildrenGathered | ClaimReported
+        event = next((each.event for each in decision.events if isinstance(each.event, kinds)), None)
+        if letter.value is None or not isinstance(event, kinds):
             return
         batch.outputs[event.task_id] = letter.value
         policy = self.state.tasks[event.task_id].node.cache
-        if policy is not None and isinstance(event, AttemptSucceeded):
+        if policy is not None and isinstance(letter.item, ReportSuccess):
             expires_us = self.wall_us + round(policy.ttl_seconds * 1_000_000)
             key = self._key(self.state.tasks[event.task_id], batch)
             batch.cached[key] = Cached(letter.value, f"{ID}:{event.task_id}", expires_us)
+
+    def _offer(self, item: OfferDescribed) -> Offer:
+        task = self.state.tasks[item.task_id]
+        return Offer(
+            task_id=item.task_id,
+            number=item.number,
+            attempt=task.attempt + 1,
+            lease_seconds=item.lease_seconds,
+            brief="do it",
+            offered_at_us=self.wall_us,
+            failed_by=task.failed_by,
+        )
 
     def _commit(self, lease: Lease, batch: Batch) -> bool:
         """Store a batch; let go when somebody else has the lease, or when it can't be stored."""
@@ -375,6 +408,12 @@ class Process:
                 around.outside.count_items(self, effect)
             case GatherOutputs():
                 self._gather(effect)
+            case DescribeOffer():
+                self._describe_offer(effect)
+            case LookAtClaim():
+                around.later(around.rng.random(), self._look_at_claim, effect)
+            case CheckAcceptance():
+                self._check(effect)
             case ContinuePlan():
                 around.grow_plan(self)
             case AnnounceFinished():
@@ -441,6 +480,50 @@ class Process:
                 source=found.source,
             )
         self.around.answer_later(self, answer, found.value if found else None)
+
+    def _describe_offer(self, effect: DescribeOffer) -> None:
+        answer = OfferDescribed(
+            orchestration_id=ID,
+            task_id=effect.task_id,
+            generation=effect.generation,
+            number=effect.number,
+            lease_seconds=LEASE_SECONDS,
+        )
+        self.around.answer_later(self, answer, None)
+
+    def _look_at_claim(self, effect: LookAtClaim) -> None:
+        """Let a claim run out, if it should: stored at once, and told some time later, unless it dies before."""
+        if self.is_dead:
+            return  # whoever takes over looks itself
+        if self.asleep_until is not None:
+            seconds = (self.asleep_until - self.around.now_us) / 1_000_000
+            self.around.later(seconds, self._look_at_claim, effect)
+            return
+        claim = self.around.store.desk.expire(effect.claim, self.wall_us)
+        answer = ClaimLooked(
+            orchestration_id=ID,
+            task_id=effect.task_id,
+            claim=effect.claim,
+            is_expired=claim.state in {"expired", "revoked"},
+            again_at_us=claim.expires_at_us if claim.state == "active" else self.wall_us + 1_000_000,
+            jitter=0.5,
+        )
+        self.around.answer_later(self, answer, None)
+
+    def _check(self, effect: CheckAcceptance) -> None:
+        value = self.around.store.outputs[effect.task_id].json
+        is_right = isinstance(value, dict) and value.get("ok") is True
+        refusal = ErrorRecord(code="not_accepted", message="not so", retryable=True, effect_open=True)
+        answer = AcceptanceAnswer(
+            orchestration_id=ID,
+            task_id=effect.task_id,
+            attempt=effect.attempt,
+            output=effect.output,
+            value=value,
+            error=None if is_right else refusal,
+            jitter=0.5,
+        )
+        self.around.answer_later(self, answer, None)
 
     def _key(self, task: TaskState, batch: Batch | None = None) -> str:
         """Return the cache key of an attempt, made as attempts make it."""

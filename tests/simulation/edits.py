@@ -18,7 +18,15 @@ from orchestration.engine.task_state import TaskState
 from orchestration.errors import DefinitionError
 from orchestration.models import SETTLED, Json, TaskEdge, TaskId, TaskNode, TaskPriority, TaskStatus
 
-_WAITING = frozenset({TaskStatus.PENDING, TaskStatus.PAUSED, TaskStatus.READY, TaskStatus.AWAITING_APPROVAL})
+_WAITING = frozenset(
+    {
+        TaskStatus.PENDING,
+        TaskStatus.PAUSED,
+        TaskStatus.READY,
+        TaskStatus.AWAITING_APPROVAL,
+        TaskStatus.OFFERED,
+    }
+)
 _OPTIONAL = (False, False, True)
 _CONDITIONS = (None, None, None, "output.ok", "status == 'failed'")
 
@@ -48,7 +56,8 @@ def random_mistake(rng: random.Random, state: State) -> GraphChange | None:
     frozen = [
         task
         for task in state.tasks.values()
-        if task.status in SETTLED | {TaskStatus.RUNNING, TaskStatus.SUPERSEDED, TaskStatus.UNKNOWN}
+        if task.status
+        in SETTLED | {TaskStatus.RUNNING, TaskStatus.CLAIMED, TaskStatus.SUPERSEDED, TaskStatus.UNKNOWN}
         and task.node.task_id not in state.removed
     ]
     if not frozen:

@@ -28,8 +28,9 @@ def check_end(schedule: Schedule) -> None:
 
 def _check_effects(schedule: Schedule) -> None:
     """What must not be repeated happened once, and once more for each time somebody said so."""
+    unheard = schedule.workforce.unheard(schedule.promises.claims)
     for task_id, task in schedule.promises.tasks.items():
-        allowed = 1 + task.decided_retries + task.reopened
+        allowed = unheard[task_id] + 1 + task.decided_retries + task.reopened
         if schedule.suspensions:  # what `verify` did not find, a driver that was asleep did after it woke up
             allowed += task.verified_retries
         happened = schedule.outside.once[task_id]

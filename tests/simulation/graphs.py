@@ -21,6 +21,8 @@ from orchestration.engine.events import OrchestrationSubmitted, Recorded
 from orchestration.engine.inputs import OutputRef, Reusable, ReuseResults, Routes, TaskDefaults
 from orchestration.engine.state import State, replay
 from orchestration.models import (
+    AGENT,
+    Acceptance,
     Approver,
     CachePolicy,
     Fallback,
@@ -45,6 +47,8 @@ OTHER = "elsewhere"
 _CONDITIONS = [None] * 6 + ["output.ok", "output.n > 1", "status == 'failed'"]
 APPROVERS: tuple[Approver, ...] = ("person", "caller")
 _ASKED = Verification(tool="did-it-happen")
+ACCEPTED = Acceptance(condition="output.ok")
+"""What has to hold of some results that workers report."""
 _LONG, _SHORT = CachePolicy(ttl_seconds=86_400.0), CachePolicy(ttl_seconds=20.0)
 
 
@@ -101,7 +105,7 @@ def random_story(rng: random.Random) -> Story:
     event = OrchestrationSubmitted(
         dag_sha256="",
         mode=rng.choice([*OrchestrationMode, OrchestrationMode.ADAPTIVE]),
-        routes=dict.fromkeys(dag.nodes, SYSTEM),
+        routes={task_id: routes.systems[task_id] for task_id in dag.nodes},
         others={} if is_planning else dict(routes.others),
         fallback_routes={} if is_planning else dict(routes.fallbacks),
         can_replan=rng.random() < 0.7,
@@ -139,11 +143,17 @@ def parts_of(dag: TaskDAG) -> list[Part]:
 
 
 def _routes(rng: random.Random, dag: TaskDAG) -> Routes:
-    """Return where tasks go when their first system, or they themselves, have failed."""
+    """Return where tasks go, and where when their first system, or they themselves, have failed."""
+    odds = rng.choice([0.0, 0.0, 0.4, 1.0])
+    agents = {task_id for task_id in dag.nodes if rng.random() < odds}
+    second = AGENT if odds and rng.random() < 0.5 else OTHER
     return Routes(
-        others={task_id: (OTHER,) for task_id in dag.nodes if rng.random() < 0.3},
+        systems={task_id: AGENT if task_id in agents else SYSTEM for task_id in dag.nodes},
+        others={
+            task_id: (OTHER if task_id in agents else second,) for task_id in dag.nodes if rng.random() < 0.3
+        },
         fallbacks={
-            task_id: (SYSTEM, OTHER) for task_id, node in dag.nodes.items() if node.fallback is not None
+            task_id: (SYSTEM, second) for task_id, node in dag.nodes.items() if node.fallback is not None
         },
     )
 
@@ -213,6 +223,7 @@ def _random_node(rng: random.Random, name: TaskId, once: float, cached: float, o
         fallback=_random_fallback(rng, is_idempotent) if rng.random() < odds.fallback else None,
         approval=approval,
         foreach=items,
+        acceptance=ACCEPTED if rng.random() < 0.2 else None,
         tool=rng.choice("xyz"),
     )
 

@@ -102,6 +102,8 @@ class Outside:
     """How often each task took effect."""
     once: Counter[TaskId] = field(default_factory=Counter)
     """How often it took an effect that must not be repeated."""
+    on_not_done: Callable[[TaskId], None] = lambda _task_id: None
+    """Told when a task was found not to have happened: nothing may come of it any more."""
     _items: dict[TaskId, int] = field(default_factory=dict)
     """How long each list is."""
     _live: dict[int, dict[TaskId, Attempt]] = field(default_factory=lambda: defaultdict(dict))
@@ -295,6 +297,7 @@ class Outside:
                 answer = VerifyAnswer(
                     orchestration_id=ID, task_id=effect.task_id, attempt=effect.attempt, answer="not_done"
                 )
+                self.on_not_done(effect.task_id)
                 for number in range(1, effect.attempt + 1):
                     if (effect.task_id, number) in self.attempts:
                         self.attempts[effect.task_id, number].is_over = True

@@ -22,6 +22,10 @@ from orchestration.engine.events import (
     CallerAsked,
     CancelRequested,
     ChildrenGathered,
+    ClaimReleased,
+    ClaimReported,
+    ClaimResumed,
+    ClaimStarted,
     FallbackStarted,
     OrchestrationFinished,
     OrchestrationPaused,
@@ -41,6 +45,7 @@ from orchestration.engine.events import (
     TaskDecided,
     TaskExpanded,
     TaskFailed,
+    TaskOffered,
     TaskRerouted,
     TasksCancelled,
     TaskSkipped,
@@ -58,6 +63,8 @@ _BEGUN = frozenset(
     {
         TaskStatus.READY,
         TaskStatus.AWAITING_APPROVAL,
+        TaskStatus.OFFERED,
+        TaskStatus.CLAIMED,
         TaskStatus.EXPANDED,
         TaskStatus.RUNNING,
         TaskStatus.RETRYING,
@@ -76,6 +83,9 @@ class Task:
     attempt: int = 0
     generation: int = 1
     is_running: bool = False
+    offers: int = 0
+    claim: str = ""
+    """Whose it is, or was last; its attempt runs as any other does."""
     is_open: bool = False
     """It must not be repeated, an attempt was left open or cancelled, and nobody has decided."""
     outcome: str = ""
@@ -116,6 +126,10 @@ class Promises:
         self.status = OrchestrationStatus.RUNNING
         self.happened: Counter[str] = Counter()
         """Events by name; requests of people under the name of the request."""
+        self.claims: set[str] = set()
+        """Every claim that whoever drove knew of."""
+        self.has_acted: Callable[[str], bool] = lambda _claim: False
+        """Whether what a claim is of was done."""
         self._has_happened = has_happened
         self._last_us = 0
         self._last_seq = 0
@@ -172,6 +186,8 @@ class Promises:
                 assert not self.tasks[entry.event.task_id].outcome
             case RetryDue():
                 assert not self.tasks[entry.event.task_id].is_running
+            case TaskOffered() | ClaimStarted() | ClaimResumed() | ClaimReported() | ClaimReleased() as event:
+                self._claim(event)
             case ApprovalRequested() | ApprovalGiven() | ApprovalVoided() as event:
                 self._approval(event)
             case TaskRerouted() | FallbackStarted() | CallerAsked() as event:
@@ -318,31 +334,81 @@ class Promises:
         assert not task.outcome, f"{name}: {event.type}, but the task was {task.outcome}"
         if isinstance(event, AttemptStarted):
             assert self.status in _STARTS, f"{name} started while {self.status}"
-            assert not task.is_composite, f"{name}: its parts do its work"
-            assert task.agreed or task.node.approval is None, f"{name} started, and nobody has agreed to it"
-            may_early = task.node.idempotent and task.node.approval is None
-            assert self._is_whole or may_early, f"{name} started before its plan was whole"
-            if task.node.parent is not None:
-                parent = self.store.folded.tasks[task.node.parent]
-                assert parent.status is TaskStatus.EXPANDED, f"{name} started before its parent"
-            assert not task.is_running, f"{name} started while another attempt of it runs"
-            assert not task.is_open, f"{name} started although nobody has decided about the one before"
+            self._check_begin(event.task_id)
+            self._check_alone()
             assert event.attempt == task.attempt + 1, f"{name} is not the next attempt"
-            self._check_upstream(event.task_id)
-            if self.mode is OrchestrationMode.SIMPLE:
-                assert not any(other.is_running for other in self.tasks.values()), "two at once in SIMPLE"
-            task.attempt, task.is_running = event.attempt, True
+            task.attempt, task.is_running, task.claim = event.attempt, True, ""
             return
         assert task.is_running, f"{name} ended, but did not run"
         assert event.attempt == task.attempt, f"{name} ended, but attempt {task.attempt} runs"
         task.is_running = False
         if isinstance(event, AttemptSucceeded):
-            assert self._has_happened(event.task_id, event.attempt), f"{name} completed without its effect"
+            has_happened = (
+                self.has_acted(task.claim) if task.claim else self._has_happened(event.task_id, event.attempt)
+            )
+            assert has_happened, f"{name} completed without its effect"
+            if task.claim and task.node.acceptance is not None:
+                value = self.store.outputs[event.task_id].json
+                is_right = isinstance(value, dict) and value.get("ok") is True
+                assert is_right, f"{name} was reported done, and nobody has found it right"
             self._complete(task, event.output)
         elif isinstance(event, AttemptInterrupted):
             assert task.node.idempotent, f"{name} must not be repeated, but counts as interrupted"
         else:
             assert task.node.idempotent or not event.error.effect_open, f"{name} failed with an open effect"
+
+    def _check_begin(self, task_id: TaskId) -> None:
+        """Nothing begins that may not, be it as an attempt, an offer or a claim."""
+        task = self.tasks[task_id]
+        assert not task.is_composite, f"{task_id}: its parts do its work"
+        assert task.agreed or task.node.approval is None, f"{task_id} began, and nobody has agreed to it"
+        may_early = task.node.idempotent and task.node.approval is None
+        assert self._is_whole or may_early, f"{task_id} began before its plan was whole"
+        if task.node.parent is not None:
+            parent = self.store.folded.tasks[task.node.parent]
+            assert parent.status is TaskStatus.EXPANDED, f"{task_id} began before its parent"
+        assert not task.is_running, f"{task_id} began while an attempt of it runs"
+        assert not task.is_open, f"{task_id} began although nobody has decided about the attempt before"
+        self._check_upstream(task_id)
+
+    def _check_alone(self) -> None:
+        if self.mode is OrchestrationMode.SIMPLE:
+            assert not any(other.is_running for other in self.tasks.values()), "two at once in SIMPLE"
+
+    def _claim(
+        self, event: TaskOffered | ClaimStarted | ClaimResumed | ClaimReported | ClaimReleased
+    ) -> None:
+        task_id = event.task_id
+        task = self.tasks[task_id]
+        assert not task.outcome, f"{task_id} is offered or claimed, but was {task.outcome}"
+        match event:
+            case TaskOffered():
+                assert self.status in _STARTS, f"{task_id} is offered while {self.status}"
+                assert event.number == task.offers + 1, "an offer is left out, or comes twice"
+                self._check_begin(task_id)
+                task.offers = event.number
+            case ClaimStarted():
+                self._check_begin(task_id)
+                self._check_alone()
+                assert event.attempt == task.attempt + 1
+                number = self.store.desk.load(event.claim).number
+                assert number == task.offers, f"{task_id} is claimed by an offer that was changed since"
+                task.attempt, task.is_running, task.claim = event.attempt, True, event.claim
+                self.claims.add(event.claim)
+            case ClaimResumed():
+                assert not task.is_running, f"{task_id} is claimed twice at once"
+                assert task.claim == event.claim, f"{task_id}: somebody else had it since"
+                task.is_running, task.is_open = True, False
+            case ClaimReported():
+                assert task.is_running
+                assert task.claim == event.claim
+                assert self.has_acted(event.claim), f"{task_id} was reported done, and was not"
+                assert self.store.outputs[task_id].ref == event.output, "what was reported is not stored"
+            case ClaimReleased():
+                assert task.is_running
+                assert task.claim == event.claim
+                task.is_running = False
+                task.attempt -= not event.has_begun
 
     def _check_upstream(self, task_id: TaskId) -> None:
         """Everything before a task is over, and what completed is committed."""
@@ -443,7 +509,8 @@ class Promises:
                 self._settle(task_id, CANCELLED)
         elif isinstance(event, PlanRevised):
             self._next_revision(event.revision)
-            self.happened["replaced by a person"] += event.by != "planner"
+            self.happened["replaced by a person"] += event.by == "caller"
+            self.happened["replaced by a worker"] += event.by.startswith("worker")
             self._settle(event.task_id, SUPERSEDED)
             assert not {node.task_id for node in event.tasks} & set(self.tasks)
             self._check_graft(self.tasks[event.task_id].node, event.tasks)

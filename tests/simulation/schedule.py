@@ -12,6 +12,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from orchestration.engine.inputs import (
@@ -31,7 +32,7 @@ from orchestration.engine.inputs import (
 )
 from orchestration.engine.state import State
 from orchestration.execution.requests import Request
-from orchestration.models import Json, OrchestrationStatus, TaskId, TaskStatus
+from orchestration.models import AGENT, Json, OrchestrationStatus, TaskId, TaskStatus
 from orchestration.ports import DriverIdentity, Lease
 from tests.engine_kit import SECOND, START
 from tests.simulation.driver import Process
@@ -42,6 +43,7 @@ from tests.simulation.outside import Outside
 from tests.simulation.promises import Promises
 from tests.simulation.store import Control, Store
 from tests.simulation.surroundings import Point
+from tests.simulation.workers import Workforce
 
 MAX_STEPS = 20_000
 """Happenings after which a schedule counts as stuck; the longest ones need some thousands."""
@@ -66,6 +68,9 @@ class Schedule:
         self.promises = Promises(list(self.story.dag.nodes.values()), self.outside.has_happened)
         self.store = self.promises.store = Store(self.story, self.promises.record, self.promises.folded)
         self.store.begin()
+        self.workforce = Workforce(self.rng, self, self.store, self.outside, self._hear_workers)
+        self.promises.has_acted = self.workforce.has_acted
+        self.outside.on_not_done = self.workforce.give_up
         self.lease_seconds = self.rng.choice([3.0, 9.0, 15.0])
         self.processes: list[Process] = []
         self.crashes: Counter[Point] = Counter()
@@ -98,6 +103,11 @@ class Schedule:
         for _ in range(self.rng.choice([1, 2, 2, 3])):
             self._add_process()
         self.every(20.0, self._help)
+        if AGENT in {*self.story.routes.systems.values(), *chain(*self.story.routes.others.values())} or any(
+            AGENT in found for found in self.story.routes.fallbacks.values()
+        ):
+            for number in range(self.rng.randint(1, 4)):
+                self.every(self.rng.random(), self._look_for_work, f"worker {number}")
         if self._person_seconds:
             self.every(self.rng.random() * self._person_seconds, self._be_asked)
         while not self.is_over or self._under_way or self._asks_for_more():
@@ -308,7 +318,7 @@ class Schedule:
                 tasks=rest[0].tasks,
                 edges=rest[0].edges,
                 routes=Routes(
-                    systems=dict.fromkeys(names, SYSTEM),
+                    systems={each: routes.systems[each] for each in names},
                     others={each: found for each, found in routes.others.items() if each in names},
                     fallbacks={each: found for each, found in routes.fallbacks.items() if each in names},
                 ),
@@ -324,6 +334,17 @@ class Schedule:
             for task_id, task in state.tasks.items()
             if task.status is TaskStatus.COMPLETED and task_id in self.store.outputs
         }
+
+    # Workers
+
+    def _look_for_work(self, worker: str) -> None:
+        """A worker looks for something to do, again and again."""
+        self.every(self.workforce.look(worker), self._look_for_work, worker)
+
+    def _hear_workers(self) -> None:
+        """Something was claimed or reported: whoever drives notices, some time later."""
+        for process in self.processes:
+            self.later(self.rng.random() * 0.3, process.look_at_controls)
 
     # People
 

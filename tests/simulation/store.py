@@ -6,15 +6,23 @@ it keeps what the journal adds up to (`folded`), so that whoever drives can be c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from orchestration.claim_records import Claim, ClaimRequest, Offer
 from orchestration.engine.events import Recorded
+from orchestration.engine.inputs import ReportClaim
+from orchestration.engine.scheduler import AdaptiveTaskScheduler, SlotPool
 from orchestration.engine.state import State, replay
 from orchestration.errors import LeaseHeldError, StaleFencingTokenError
-from orchestration.execution.requests import Request
-from orchestration.models import TaskId
-from orchestration.ports import DriverIdentity, DriverView, Lease
+from orchestration.execution.claim_rules import GIVES_OUT
+from orchestration.execution.memory_claims import MemoryClaims
+from orchestration.execution.memory_inbox import MemoryInbox
+from orchestration.execution.requests import Request, input_of
+from orchestration.execution.views import row_of, summary_of
+from orchestration.models import OrchestrationId, TaskId
+from orchestration.options import Limits
+from orchestration.ports import Commit, ControlRequest, DriverIdentity, DriverView, Lease
 from tests.simulation.graphs import ID, SYSTEM, Story, Value
 
 MayTake = Callable[[DriverIdentity, DriverView | None], bool]
@@ -22,12 +30,14 @@ MayTake = Callable[[DriverIdentity, DriverView | None], bool]
 
 @dataclass(slots=True)
 class Control:
-    """Something a person asked for."""
+    """Something a person asked for, or a worker did or said."""
 
     item: Request
     is_stored: bool
     """Whether it lies in the shared inbox; else whoever received it carries it out."""
     is_withdrawn: bool = False
+    value: Value | None = None
+    """The output that a worker's report brings."""
     is_plain: bool = False
     """Whether all there was to do was to begin driving."""
     answers: list[bool] = field(default_factory=list)
@@ -55,10 +65,28 @@ class Batch:
     outputs: dict[TaskId, Value] = field(default_factory=dict)
     cached: dict[str, Cached] = field(default_factory=dict)
     answers: list[tuple[Control, bool]] = field(default_factory=list)
+    offers: list[Offer] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
         return not self.events and not self.answers
+
+
+class Messages(MemoryInbox):
+    """Where messages of claims go: among the requests of people, in order."""
+
+    def __init__(self, controls: list[Control]) -> None:
+        super().__init__()
+        self._among = controls
+
+    def send(self, orchestration_id: OrchestrationId, request: ControlRequest, sent_at_us: int) -> int:
+        """Store a message as what it means to the engine."""
+        item, _ = input_of(orchestration_id, request, Limits(), jitter=0.5)
+        value = None
+        if isinstance(item, ReportClaim) and item.output is not None:
+            value = Value(item.value, item.output)
+        self._among.append(Control(item, is_stored=True, value=value))
+        return len(self._among)
 
 
 class Store:
@@ -82,7 +110,10 @@ class Store:
         self.controls: list[Control] = []
         self.fenced = 0
         """Appends that were refused because their token was old."""
+        self.desk = MemoryClaims(Messages(self.controls))
+        """Offers and claims."""
         self._drivers: dict[str, DriverView] = {}
+        self._scheduler = AdaptiveTaskScheduler(SlotPool(1))
         self._on_event = on_event
         self._on_folded = on_folded
         self._first = story.first
@@ -130,12 +161,12 @@ class Store:
             raise StaleFencingTokenError(ID, lease.token, self.token)
         self.outputs |= batch.outputs
         self.cache |= batch.cached
-        self._add(batch.events)
+        self._add(batch.events, lease, batch.offers)
         for control, is_done in batch.answers:
             if not control.is_withdrawn:
                 control.answers.append(is_done)
 
-    def _add(self, events: list[Recorded]) -> None:
+    def _add(self, events: list[Recorded], lease: Lease | None = None, offers: Sequence[Offer] = ()) -> None:
         for entry in events:
             self._on_event(entry, self.token)
             self.journal.append(entry)
@@ -144,9 +175,23 @@ class Store:
         self.folded.newly_ready.clear()
         self.folded.newly_dead.clear()
         self.folded.newly_closed.clear()
+        if lease is not None:
+            commit = Commit(
+                lease=lease,
+                events=events,
+                tasks=[row_of(self.folded.tasks[task_id]) for task_id in self.folded.touched],
+                outputs=(),
+                summary=summary_of(self.folded, self._scheduler),
+                offers=offers,
+            )
+            self.desk.apply(commit)
         self.folded.touched.clear()
 
     # The rest
+
+    def claim(self, request: ClaimRequest) -> Claim | None:
+        """Give a worker what it should do next."""
+        return self.desk.claim(request, [ID] if self.folded.status in GIVES_OUT else [])
 
     def pending(self) -> list[Control]:
         """Return the stored requests nobody has answered, oldest first."""

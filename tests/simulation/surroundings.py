@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +14,7 @@ from tests.simulation.graphs import DECIDED, Story, Value
 from tests.simulation.outside import Attempt, Outside
 from tests.simulation.promises import Promises
 from tests.simulation.store import Control, Store
+from tests.simulation.workers import Workforce
 
 if TYPE_CHECKING:
     from tests.simulation.driver import Process
@@ -47,9 +49,9 @@ class Letter:
 
 
 def letter_of(control: Control) -> Letter:
-    """Return a request as it comes into an inbox, with the output that its decision brings."""
+    """Return a request as it comes into an inbox, with the output that its decision, or a report, brings."""
     is_done = isinstance(control.item, Decide) and control.item.decision == "done"
-    return Letter(control.item, DECIDED if is_done else None, control=control)
+    return Letter(control.item, DECIDED if is_done else control.value, control=control)
 
 
 class Surroundings(Protocol):
@@ -61,6 +63,7 @@ class Surroundings(Protocol):
     store: Store
     outside: Outside
     promises: Promises
+    workforce: Workforce
     lease_seconds: float
     stale_starts: int
     declaration: int
@@ -71,5 +74,6 @@ class Surroundings(Protocol):
     def wake(self, process: Process) -> None: ...
     def meet(self, process: Process, point: Point) -> bool: ...
     def fault(self) -> str: ...
+    def later(self, seconds: float, what: Callable[..., object], *arguments: object) -> None: ...
     def answer_later(self, process: Process, answer: Input, value: Value | None) -> None: ...
     def grow_plan(self, process: Process) -> None: ...

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.crash_schedules import ScheduleFailedError, run_many
+from tests.simulation.crash_schedules import CLAIMS, ScheduleFailedError, run_many
 from tests.simulation.schedule import Schedule
 from tests.simulation.surroundings import Point
 
@@ -35,6 +35,10 @@ def test_whatever_dies_or_stands_still_nothing_is_lost_or_repeated(
         "fallback_started",
         "caller_asked",
         "replaced by a person",
+        "claim_resumed",
+        "claim_released",
+        "claim_reported",
+        "replaced by a worker",
     ):
         assert tally.happened[rare] > 2, rare
 
@@ -45,6 +49,15 @@ def test_a_process_may_die_while_a_plan_is_made_spliced_or_edited() -> None:
     tally = run_many(50_000, 1_200)
 
     for kind in ("plan_extended", "plan_revised", "plan_edited", "plan_completed", "task_expanded"):
+        assert tally.crashed_in[kind] > 3, kind
+
+
+@pytest.mark.slow
+def test_a_process_may_die_between_what_a_worker_is_told_and_what_the_journal_knows_of_it() -> None:
+    """A claim or a report is durable before anybody drives of it: the next driver does."""
+    tally = run_many(80_000, 1_200)
+
+    for kind in CLAIMS:
         assert tally.crashed_in[kind] > 3, kind
 
 

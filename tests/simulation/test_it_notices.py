@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from orchestration.engine import control, core, splice
+from orchestration.engine import claims, control, core, splice
+from orchestration.engine.claims import Claims
 from orchestration.engine.core import EngineCore
 from orchestration.engine.engine import Engine
 from orchestration.engine.events import (
@@ -17,7 +18,7 @@ from orchestration.engine.events import (
     PlanEdited,
     RetryRequested,
 )
-from orchestration.engine.inputs import Approve, EditPlan
+from orchestration.engine.inputs import Approve, EditPlan, OutputRef, ReportClaim
 from orchestration.engine.outcomes import AttemptOutcomes
 from orchestration.engine.ready_queue import StrictQueue
 from orchestration.engine.state import State
@@ -196,8 +197,8 @@ def repeats_elsewhere_what_must_not_be_repeated(patch: pytest.MonkeyPatch) -> No
 def lets_an_alternative_get_round_an_approval(patch: pytest.MonkeyPatch) -> None:
     real = splice._renamed
 
-    def renamed(node: TaskNode, names: dict[str, str], failed: TaskNode, *, is_parent: bool) -> TaskNode:
-        return real(node, names, replace(failed, approval=None), is_parent=is_parent)
+    def renamed(node: TaskNode, names: dict[str, str], failed: TaskNode, **more: bool) -> TaskNode:
+        return real(node, names, replace(failed, approval=None), **more)
 
     patch.setattr(splice, "_renamed", renamed)
 
@@ -229,6 +230,50 @@ def changes_what_runs(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(control, "first_refusal", lambda state, change: None)
 
 
+def believes_whoever_reports(patch: pytest.MonkeyPatch) -> None:
+    real = Claims._claim_reported
+
+    def reported(engine: Engine, item: ReportClaim) -> None:
+        task = engine._state(item.orchestration_id).tasks.get(item.task_id)
+        real(engine, item if task is None or task.claim is None else replace(item, claim=task.claim))
+
+    patch.setattr(Claims, "_claim_reported", reported)
+
+
+def gives_what_must_not_be_repeated_to_the_next_worker(patch: pytest.MonkeyPatch) -> None:
+    real = claims._error
+
+    def error(task: TaskState, code: str, message: str, *, is_open: bool = False) -> ErrorRecord:
+        return real(task, code, message)
+
+    patch.setattr(claims, "_error", error)
+
+
+def takes_what_is_reported_for_verified(patch: pytest.MonkeyPatch) -> None:
+    def done(engine: Engine, state: State, task: TaskState, item: ReportClaim, output: OutputRef) -> None:
+        engine._accepted(state, task, output, item.value)
+
+    patch.setattr(Claims, "_done", done)
+
+
+def forgets_what_was_reported_when_the_driver_dies(patch: pytest.MonkeyPatch) -> None:
+    real = EngineCore._ask_acceptance
+
+    def ask(engine: Engine, state: State, task: TaskState) -> None:
+        if task.node.task_id in {getattr(each.event, "task_id", "") for each in engine._decision.events}:
+            real(engine, state, task)
+
+    patch.setattr(EngineCore, "_ask_acceptance", ask)
+
+
+def offers_several_tasks_where_they_come_one_by_one(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StrictQueue, "_is_under_way", lambda queue: bool(queue._state.running))
+
+
+def never_looks_whether_a_worker_is_silent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Claims, "_look_at_claim", lambda engine, state, task: None)
+
+
 @pytest.mark.parametrize(
     "mistake",
     [
@@ -240,7 +285,7 @@ def changes_what_runs(patch: pytest.MonkeyPatch) -> None:
         keeps_the_idempotency_key_over_a_retry,
         caches_under_too_little,
         forgets_what_it_wanted_to_ask,
-        never_goes_back_in_the_strict_order,
+        pytest.param(never_goes_back_in_the_strict_order, marks=pytest.mark.slow),
         never_stops_what_is_silent,
         keeps_an_agreement_to_something_else,
         asks_nobody_to_agree,
@@ -256,6 +301,12 @@ def changes_what_runs(patch: pytest.MonkeyPatch) -> None:
         counts_a_revision_twice,
         forgets_what_was_removed,
         changes_what_runs,
+        pytest.param(believes_whoever_reports, marks=pytest.mark.slow),
+        gives_what_must_not_be_repeated_to_the_next_worker,
+        takes_what_is_reported_for_verified,
+        forgets_what_was_reported_when_the_driver_dies,
+        pytest.param(offers_several_tasks_where_they_come_one_by_one, marks=pytest.mark.slow),
+        never_looks_whether_a_worker_is_silent,
     ],
     ids=lambda mistake: mistake.__name__.replace("_", " "),
 )

@@ -16,17 +16,20 @@ from orchestration.engine.effects import (
     AbandonAttempt,
     AnnounceFinished,
     AskVerification,
+    CheckAcceptance,
     ContinuePlan,
     DescribeApproval,
+    DescribeOffer,
     Effect,
     FindItems,
     GatherOutputs,
+    LookAtClaim,
     LookUpResult,
     RequestAlternative,
     StartAttempt,
     StopAttempt,
 )
-from orchestration.engine.engine import Engine
+from orchestration.engine.engine import Decision, Engine
 from orchestration.engine.events import (
     ApprovalGiven,
     ApprovalRequested,
@@ -39,6 +42,10 @@ from orchestration.engine.events import (
     CallerAsked,
     CancelRequested,
     ChildrenGathered,
+    ClaimReleased,
+    ClaimReported,
+    ClaimResumed,
+    ClaimStarted,
     FallbackStarted,
     OrchestrationFinished,
     PlanCompleted,
@@ -49,6 +56,7 @@ from orchestration.engine.events import (
     RetryRequested,
     TaskDecided,
     TaskFailed,
+    TaskOffered,
     TaskRerouted,
     TasksCancelled,
 )
@@ -56,6 +64,7 @@ from orchestration.engine.inputs import (
     AlternativeFound,
     Approve,
     Cancel,
+    DeadlineReached,
     Decide,
     EditPlan,
     Input,
@@ -70,6 +79,7 @@ from orchestration.engine.inputs import (
 from orchestration.engine.state import State
 from orchestration.errors import InvalidTransitionError, StateError
 from orchestration.models import (
+    AGENT,
     SETTLED,
     OrchestrationStatus,
     TaskId,
@@ -126,9 +136,13 @@ class EnginePlayer(RuleBasedStateMachine):
             return False
         for entry in decision.events:
             self.note(self.all[entry.orchestration_id], entry)
+        self.store(item, decision)
         for effect in decision.effects:
             self.carry_out(self.all[effect.orchestration_id], effect)
         return True
+
+    def store(self, item: Input, decision: Decision) -> None:
+        """Store what a decision means for offers and claims."""
 
     def note(self, driven: Driven, entry: Recorded) -> None:
         """Write an event down, and check it against what was known before."""
@@ -139,8 +153,10 @@ class EnginePlayer(RuleBasedStateMachine):
             case AttemptSucceeded() | AttemptFailed() | AttemptInterrupted() as event:
                 assert event.task_id in driven.unended, "an end without a beginning"
                 driven.unended.discard(event.task_id)
+                driven.held.pop(event.task_id, None)
             case AttemptLeftOpen() as event:
                 assert event.task_id in driven.unended, "an end without a beginning"
+                driven.held.pop(event.task_id, None)
                 assert not driven.state.tasks[event.task_id].node.idempotent
                 driven.unended.discard(event.task_id)
                 driven.open.add(event.task_id)
@@ -163,8 +179,48 @@ class EnginePlayer(RuleBasedStateMachine):
                 self.write_down(driven, (event.task_id,), "failed")
             case OrchestrationFinished():
                 self.check_outcomes(driven)
+            case TaskOffered() | ClaimStarted() | ClaimResumed() | ClaimReported() | ClaimReleased() as event:
+                self.note_of_claim(driven, event)
             case _:
                 self.note_of_plan(driven, entry)
+
+    def note_of_claim(
+        self,
+        driven: Driven,
+        event: TaskOffered | ClaimStarted | ClaimResumed | ClaimReported | ClaimReleased,
+    ) -> None:
+        """The same for what becomes of offers."""
+        task_id = event.task_id
+        match event:
+            case TaskOffered():
+                assert event.number == driven.offers[task_id] + 1, "an offer is left out, or comes twice"
+                assert task_id not in driven.held, "offered while somebody has it"
+                self.check_begin(driven, task_id)
+                driven.offers[task_id] = event.number
+            case ClaimStarted():
+                self.check_begin(driven, task_id)
+                assert task_id not in driven.held, "claimed twice at once"
+                assert event.attempt == sum(name == task_id for name, _ in driven.past) + 1
+                driven.past.append((task_id, event.attempt))
+                driven.unended.add(task_id)
+                driven.held[task_id] = driven.latest[task_id] = event.claim
+            case ClaimResumed():
+                assert task_id not in driven.held, "claimed twice at once"
+                assert task_id not in driven.outcomes, "a settled task goes on"
+                assert driven.latest[task_id] == event.claim, "somebody else had it since"
+                assert (task_id, event.attempt) in driven.past
+                driven.unended.add(task_id)
+                driven.open.discard(task_id)
+                driven.stop_asking(task_id, agreed=True)
+                driven.held[task_id] = event.claim
+            case ClaimReported():
+                assert driven.held[task_id] == event.claim, "reported by somebody who has it not"
+                assert driven.state.tasks[task_id].node.acceptance is not None
+            case ClaimReleased():
+                assert driven.held.pop(task_id) == event.claim, "given back by somebody who has it not"
+                driven.unended.discard(task_id)
+                if not event.has_begun:  # then it was no attempt
+                    driven.past.remove((task_id, event.attempt))
 
     def note_of_plan(self, driven: Driven, entry: Recorded) -> None:
         """The same for what changes the plan, a way of doing a task, or who agrees to it."""
@@ -197,6 +253,7 @@ class EnginePlayer(RuleBasedStateMachine):
             case PlanRevised() as event:
                 assert event.revision == driven.revision + 1, "a revision is left out, or comes twice"
                 driven.revision = event.revision
+                driven.splits += event.by.startswith("worker")
                 driven.gone.add(event.task_id)
                 driven.asks.discard(event.task_id)
                 driven.went_on_without |= {
@@ -210,7 +267,7 @@ class EnginePlayer(RuleBasedStateMachine):
             assert task_id not in driven.outcomes, f"{task_id} was settled already"
             driven.outcomes[task_id] = outcome
 
-    def carry_out(self, driven: Driven, effect: Effect) -> None:
+    def carry_out(self, driven: Driven, effect: Effect) -> None:  # noqa: C901  one flat case per effect
         """Play the world that the engine asks for something."""
         if isinstance(effect, AnnounceFinished):
             driven.announced += 1
@@ -249,6 +306,18 @@ class EnginePlayer(RuleBasedStateMachine):
                 self.ask(driven.lists, effect, effect.generation)
             case GatherOutputs():
                 self.ask(driven.gathers, effect, effect.generation)
+            case DescribeOffer():
+                wanted = effect.generation, effect.number
+                assert driven.briefs.get(effect.task_id) != wanted, "asked twice"
+                driven.briefs[effect.task_id] = wanted
+            case LookAtClaim():
+                assert driven.held[effect.task_id] == effect.claim, "who has it not is looked at"
+                driven.looks[effect.task_id] = effect.claim
+            case CheckAcceptance():
+                assert driven.held[effect.task_id], "what nobody has reported is looked at"
+                result = effect.attempt, effect.output
+                assert driven.checks.get(effect.task_id) != result, "asked twice"
+                driven.checks[effect.task_id] = result
 
     def ask(self, asked: dict[TaskId, int], effect: Any, generation: int) -> None:
         """Note a question about a task as it is in this generation; each is asked once."""
@@ -257,24 +326,33 @@ class EnginePlayer(RuleBasedStateMachine):
 
     def check_start(self, driven: Driven, event: AttemptStarted) -> None:
         """Nothing runs before what it needs, nothing that is open or settled runs, and numbers only grow."""
-        task = driven.state.tasks[event.task_id]
         earlier = [attempt for task_id, attempt in driven.past if task_id == event.task_id]
         assert event.attempt == len(earlier) + 1
+        assert event.system != AGENT, "what is offered was started"
+        assert not driven.is_dormant, "started, but not taken over"
         driven.past.append((event.task_id, event.attempt))
-        assert event.task_id not in driven.unended, "two attempts at once"
+        self.check_begin(driven, event.task_id)
+        self.check_gate(event.system)
         driven.unended.add(event.task_id)
-        went_on_without = driven.all_went_on_without(event.task_id)
+
+    def check_gate(self, system: str) -> None:
+        """Look whether a system takes an attempt that is started now."""
+
+    def check_begin(self, driven: Driven, task_id: TaskId) -> None:
+        """Nothing begins that may not, be it as an attempt, an offer or a claim."""
+        task = driven.state.tasks[task_id]
+        assert task_id not in driven.unended, "two attempts at once"
+        went_on_without = driven.all_went_on_without(task_id)
         for edge in task.incoming:
             is_settled = driven.state.tasks[edge.source].status in SETTLED
             assert is_settled or edge.source in went_on_without, "started before its upstream settled"
             assert edge.delivers or edge.edge.is_optional, "started over a dead required edge"
-        assert event.task_id not in driven.outcomes, "a settled task ran again"
-        assert event.task_id not in driven.open, "ran again before anybody decided"
-        assert not driven.is_dormant, "started, but not taken over"
-        assert event.task_id not in driven.gone, "what was replaced or removed starts"
+        assert task_id not in driven.outcomes, "a settled task ran again"
+        assert task_id not in driven.open, "ran again before anybody decided"
+        assert task_id not in driven.gone, "what was replaced or removed starts"
         assert not task.is_composite, "a composite makes no attempts"
         if task.node.approval is not None:
-            assert driven.agreed.get(event.task_id) == driven.digest(task), "nobody agreed to what runs"
+            assert driven.agreed.get(task_id) == driven.digest(task), "nobody agreed to what runs"
         if not driven.is_whole:
             assert task.node.idempotent, "what must not be repeated runs before its plan is whole"
             assert task.node.approval is None, "what somebody must agree to runs before its plan is whole"
@@ -296,6 +374,15 @@ class EnginePlayer(RuleBasedStateMachine):
             assert self.now_us - driven.beats_us[effect.task_id] >= limit * SECOND, (
                 "stopped although it gave signs of life"
             )
+
+    # Time
+
+    def to_the_deadline(self) -> None:
+        """Let time pass until the engine's next deadline."""
+        due = self.engine.next_deadline_us()
+        assert due is not None
+        self.now_us = max(self.now_us, due)
+        self.tell(DeadlineReached())
 
     # What there is to choose from
 
@@ -373,10 +460,15 @@ class EnginePlayer(RuleBasedStateMachine):
                 assert task.is_asked or task_id in driven.questions, "no alternative was asked for"
             if task.status is TaskStatus.READY and task_id in state.held:
                 described = driven.descriptions.get(task_id, (0, ""))[0]
+                offered = driven.briefs.get(task_id, (0, 0))[0]
                 is_asked = task.generation in {
-                    driven.lookups.get(task_id), driven.lists.get(task_id), described
+                    driven.lookups.get(task_id), driven.lists.get(task_id), described, offered
                 }  # fmt: skip
                 assert is_asked or not driven.is_whole, "what it waits for was not asked"
+            if task.status is TaskStatus.CLAIMED and task.reported is not None:
+                assert driven.checks.get(task_id) == (task.attempt, task.reported), (
+                    "nobody looks at its result"
+                )
             if task.status is TaskStatus.EXPANDED and not task.open_children:
                 assert driven.gathers.get(task_id) == task.generation, "its outputs are not gathered"
         if state.deadline_us is not None and state.status in GOING_ON:
@@ -396,12 +488,21 @@ class EnginePlayer(RuleBasedStateMachine):
             driven.lists,
             driven.gathers,
             driven.asks,
+            driven.briefs,
         )
         if any(asked):
             return True
         waiting = sum(
             state.counts.get(status, 0)
-            for status in (TaskStatus.RETRYING, TaskStatus.UNKNOWN, TaskStatus.AWAITING_APPROVAL)
-        )
-        is_full = not self.engine.scheduler.slots.is_free
+            for status in (
+                TaskStatus.RETRYING, TaskStatus.UNKNOWN, TaskStatus.AWAITING_APPROVAL, TaskStatus.OFFERED,
+                TaskStatus.CLAIMED,
+            )
+        )  # fmt: skip
+        is_full = not self.engine.scheduler.slots.is_free or self.is_gated
         return bool(waiting or (is_full and state.counts.get(TaskStatus.READY, 0)))
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether something that will come about lets more start on the systems that take no more now."""
+        return bool(self.running) or self.engine.next_deadline_us() is not None

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from orchestration.dag import TaskDAG
 from orchestration.engine.engine import Engine, EngineOptions
 from orchestration.engine.events import PlanEdited, RetryRequested
-from orchestration.engine.inputs import Reusable, ReuseResults, Routes, TaskDefaults
+from orchestration.engine.inputs import OutputRef, Reusable, ReuseResults, Routes, TaskDefaults
 from orchestration.engine.state import State, replay
 from orchestration.engine.task_state import TaskState
 from orchestration.models import (
+    AGENT,
+    Acceptance,
     Approver,
     CachePolicy,
     Fallback,
@@ -41,6 +43,8 @@ BEGUN = frozenset(
     {
         TaskStatus.READY,
         TaskStatus.AWAITING_APPROVAL,
+        TaskStatus.OFFERED,
+        TaskStatus.CLAIMED,
         TaskStatus.EXPANDED,
         TaskStatus.RUNNING,
         TaskStatus.RETRYING,
@@ -85,6 +89,7 @@ def nodes(draw: st.DrawFn, name: TaskId) -> TaskNode:
         fallback=draw(fallbacks(idempotent=is_idempotent)),
         approval=approval,
         foreach=items,
+        acceptance=draw(st.sampled_from([None, None, Acceptance(condition="output.ok")])),
         tool=draw(st.sampled_from([None, "x", "y"])),
     )
 
@@ -169,18 +174,22 @@ def alternatives(draw: st.DrawFn) -> tuple[TaskDAG, TaskId | None]:
 
 
 @st.composite
-def beginnings(draw: st.DrawFn) -> Beginning:
-    """Return how an orchestration begins."""
+def beginnings(draw: st.DrawFn, *, are_agents: bool = False) -> Beginning:
+    """Return how an orchestration begins; sometimes, or if that is wanted, with tasks that are offered to workers."""
     dag = draw(dags())
+    agents = st.sets(
+        st.sampled_from(list(dag.nodes)), min_size=max(1, len(dag.nodes) - 2) if are_agents else 0
+    )
     return Beginning(
         dag,
         draw(st.sampled_from(MODES)),
         can_replan=draw(st.sampled_from([True, True, False])),
         asks_caller=draw(st.booleans()),
-        is_planning=draw(st.sampled_from([False, False, True])),
+        is_planning=not are_agents and draw(st.sampled_from([False, False, True])),
         others=draw(st.sets(st.sampled_from(list(dag.nodes)))),
+        agents=draw(agents if are_agents else st.one_of(st.just(set[TaskId]()), agents)),
         timeout_seconds=draw(st.sampled_from([None, None, 100.0])),
-        reused=draw(st.sets(st.sampled_from(list(dag.nodes)))),
+        reused=set() if are_agents else draw(st.sets(st.sampled_from(list(dag.nodes)))),
     )
 
 
@@ -196,6 +205,7 @@ class Beginning:
         asks_caller: bool,
         is_planning: bool,
         others: set[TaskId],
+        agents: set[TaskId],
         timeout_seconds: float | None,
         reused: set[TaskId],
     ) -> None:
@@ -207,6 +217,8 @@ class Beginning:
         """Whether the tasks come part by part, when it has begun."""
         self.others = others
         """Tasks that another system can do, too."""
+        self.agents = agents
+        """Tasks that are offered to workers; those among `others` go to a system afterwards, all else the other way."""
         self.timeout_seconds = timeout_seconds
         self.reused = reused
         """Tasks an earlier orchestration has results of, where it has those of all their upstreams."""
@@ -214,8 +226,9 @@ class Beginning:
     def __repr__(self) -> str:
         return (
             f"Beginning({self.mode}, can_replan={self.can_replan}, asks_caller={self.asks_caller}, "
-            f"is_planning={self.is_planning}, timeout_seconds={self.timeout_seconds}, others={sorted(self.others)}, "
-            f"reused={sorted(self.reused)}, tasks={list(self.dag.nodes.values())}, edges={self.dag.edges})"
+            f"is_planning={self.is_planning}, timeout_seconds={self.timeout_seconds}, "
+            f"others={sorted(self.others)}, agents={sorted(self.agents)}, reused={sorted(self.reused)}, "
+            f"tasks={list(self.dag.nodes.values())}, edges={self.dag.edges})"
         )
 
 
@@ -227,10 +240,12 @@ class Driven:
         self.dag = graph("") if beginning.is_planning else beginning.dag
         self.rest = batches(beginning.dag) if beginning.is_planning else []
         """What the planner has not handed out yet."""
+        agents = beginning.agents
         self.routes = Routes(
-            others=dict.fromkeys(beginning.others, ("second",)),
+            systems={task_id: AGENT if task_id in agents else "here" for task_id in beginning.dag.nodes},
+            others={each: ("second",) if each in agents else ("second", AGENT) for each in beginning.others},
             fallbacks={
-                task_id: ("spare", "last")
+                task_id: ("spare", "last") if task_id in agents else ("spare", AGENT, "last")
                 for task_id, node in beginning.dag.nodes.items()
                 if node.fallback is not None
             },
@@ -275,6 +290,20 @@ class Driven:
         """Lists somebody counts, by generation."""
         self.gathers: dict[TaskId, int] = {}
         """Tasks whose parts' outputs somebody gathers, by generation."""
+        self.briefs: dict[TaskId, tuple[int, int]] = {}
+        """Tasks somebody writes an offer of: by generation and number."""
+        self.looks: dict[TaskId, str] = {}
+        """Claims somebody looks at."""
+        self.checks: dict[TaskId, tuple[int, OutputRef]] = {}
+        """Results somebody looks at: by attempt."""
+        self.offers: defaultdict[TaskId, int] = defaultdict(int)
+        """How often each task was offered."""
+        self.held: dict[TaskId, str] = {}
+        """Tasks that are claimed, as the journal tells, and the claims."""
+        self.latest: dict[TaskId, str] = {}
+        """The latest claim of each task."""
+        self.splits = 0
+        """Alternatives that workers brought for their own tasks."""
         self.is_grown = False
         """Whether somebody makes the rest of the plan."""
         self.asks: set[TaskId] = set()
@@ -317,6 +346,7 @@ class Driven:
         self.live, self.stopping, self.beats_us, self.begun_us = {}, set(), {}, {}
         self.questions, self.verifications, self.lookups = set(), {}, {}
         self.descriptions, self.lists, self.gathers, self.is_grown = {}, {}, {}, False
+        self.briefs, self.looks, self.checks = {}, {}, {}
         self.state = replay(self.name, self.dag, self.journal)
         self.is_dormant = True
 
@@ -331,14 +361,19 @@ class Driven:
             if task_id in self.unended and not self.state.tasks[task_id].node.idempotent:
                 self.open.add(task_id)
             self.unended.discard(task_id)
+            self.held.pop(task_id, None)
             self.stop_asking(task_id)
 
-    def stop_asking(self, task_id: TaskId) -> None:
-        """Nobody waits for an answer about a task any more."""
+    def stop_asking(self, task_id: TaskId, *, agreed: bool = False) -> None:
+        """Nobody waits for an answer about a task any more; what was agreed to may stand."""
         self.questions.discard(task_id)
         self.asks.discard(task_id)
-        self.agreed.pop(task_id, None)
-        for asked in (self.lookups, self.verifications, self.descriptions, self.lists, self.gathers):
+        if not agreed:
+            self.agreed.pop(task_id, None)
+        for asked in (
+            self.lookups, self.verifications, self.descriptions, self.lists, self.gathers, self.briefs, self.looks,
+            self.checks,
+        ):  # fmt: skip
             asked.pop(task_id, None)
 
     def all_went_on_without(self, task_id: TaskId) -> set[TaskId]:

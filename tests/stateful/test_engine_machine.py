@@ -54,12 +54,12 @@ from orchestration.models import (
 )
 from tests.engine_kit import ONE_OUTPUT, SECOND, START
 from tests.simulation.sameness import compare
-from tests.stateful.engine_moves import PlanMoves
+from tests.stateful.engine_agents import AgentMoves
 from tests.stateful.engine_player import GOING_ON
 from tests.stateful.engine_world import LIMITS, OUTPUTS, Beginning, Driven, alternatives, beginnings
 
 
-class EngineMachine(PlanMoves):
+class EngineMachine(AgentMoves):
     """Any order of everything that can happen."""
 
     @initialize(data=st.lists(beginnings(), min_size=1, max_size=2), slots=st.integers(1, 4))
@@ -69,6 +69,7 @@ class EngineMachine(PlanMoves):
         self.all = {f"o{number}": Driven(f"o{number}", beginning) for number, beginning in enumerate(data)}
         for driven in self.all.values():
             self.check_outcomes(driven)
+        self.open_desk()
         self.restart()
         for driven in self.all.values():
             self.take_over(driven)
@@ -180,12 +181,6 @@ class EngineMachine(PlanMoves):
     @rule()
     def reach_the_deadline(self) -> None:
         self.to_the_deadline()
-
-    def to_the_deadline(self) -> None:
-        due = self.engine.next_deadline_us()
-        assert due is not None
-        self.now_us = max(self.now_us, due)
-        self.tell(DeadlineReached())
 
     @rule()
     def turn_the_clock_back(self) -> None:
@@ -384,6 +379,7 @@ class EngineMachine(PlanMoves):
         self.engine.check_invariants()
         assert self.engine.scheduler.slots.used == sum(len(driven.live) for driven in self.all.values())
         assert self.engine.scheduler.slots.used <= self.slots
+        self.check_loads()
         for driven in self.all.values():
             state = driven.state
             compare(state, replay(driven.name, driven.dag, driven.journal))
@@ -394,9 +390,11 @@ class EngineMachine(PlanMoves):
                     "the outside runs something else than the engine thinks"
                 )
             if state.mode is OrchestrationMode.SIMPLE:
-                assert len(driven.live) <= 1
+                assert len(driven.live) + len(driven.held) <= 1, "two at once, and they come one by one"
+            for task_id, task in state.tasks.items():
+                assert (task.status is TaskStatus.CLAIMED) == (task_id in driven.held)
             self.check_outcomes(driven)
-            assert len(state.replacement) <= LIMITS.max_replans
+            assert len(state.replacement) - driven.splits <= LIMITS.max_replans
             assert state.revision == driven.revision
             assert driven.announced == state.status.is_terminal
             if not driven.is_dormant and not state.status.is_terminal:
@@ -407,6 +405,8 @@ class EngineMachine(PlanMoves):
         """Drive everything to its end."""
         if not hasattr(self, "engine"):
             return
+        for system in list(self.gates):
+            self.change_gate(system, None, None, None)
         for _ in range(1_000):
             open_ones = [driven for driven in self.all.values() if not driven.state.status.is_terminal]
             if not open_ones:
@@ -444,14 +444,57 @@ class EngineMachine(PlanMoves):
             self.to_the_deadline()
 
 
+class AgentEngineMachine(EngineMachine):
+    """The same where nearly everything is offered to workers."""
+
+    @initialize(data=st.lists(beginnings(are_agents=True), min_size=1, max_size=2), slots=st.integers(1, 2))
+    def begin(self, data: list[Beginning], slots: int) -> None:
+        super().begin(data, slots)
+
+
+ELSEWHERE = (
+    "answer_what_is_not_asked",
+    "approve_what_is_not_asked",
+    "edit_badly",
+    "end_as_cancelled",
+    "end_plan",
+    "fail",
+    "free_slots_elsewhere",
+    "give_a_sign_of_life",
+    "grow",
+    "have_no_alternative",
+    "interrupt_and_decide",
+    "meet_something_else_than_was_agreed_to",
+    "offer_as_caller",
+    "report_late",
+    "turn_the_clock_back",
+)
+"""Rules that say little about workers: each leaves fewer steps for what does."""
+
+WORKERS_ALONE: type[EngineMachine] = type("WorkersAlone", (AgentEngineMachine,), dict.fromkeys(ELSEWHERE))
+
 QUICK = settings(
-    max_examples=250, stateful_step_count=45, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=200, stateful_step_count=45, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 
 def test_whatever_happens_nothing_is_lost_repeated_or_stuck() -> None:
     """ "Done is done", one live attempt, replay equals history, and everything ends."""
     run_state_machine_as_test(EngineMachine, settings=QUICK)
+
+
+def test_whatever_workers_do_nothing_is_lost_given_twice_or_stuck() -> None:
+    """Offers, claims, reports of every kind, late and repeated ones, leases that end, crashes in between."""
+    run_state_machine_as_test(WORKERS_ALONE, settings=settings(QUICK, max_examples=25))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_whatever_workers_do_for_much_longer_nothing_is_lost_given_twice_or_stuck() -> None:
+    """The same with many more and longer stories."""
+    run_state_machine_as_test(
+        WORKERS_ALONE, settings=settings(QUICK, max_examples=1_500, stateful_step_count=60)
+    )
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ async def test_the_file_says_whose_it_is_and_which_version(path: Path) -> None:
     await opened(path)
 
     assert ask(path, "PRAGMA application_id") == schema.APPLICATION_ID == int.from_bytes(b"ATO1")
-    assert ask(path, "PRAGMA user_version") == len(schema.migrations()) == 3
+    assert ask(path, "PRAGMA user_version") == len(schema.migrations()) == 4
     assert ask(path, "PRAGMA journal_mode") == "wal"
 
 
@@ -125,7 +125,7 @@ async def test_a_database_of_a_newer_version_is_left_alone(path: Path) -> None:
         await opened(path)
 
     assert str(caught.value) == (
-        f"Database {path}: it has schema version 99, and this program knows versions up to 3. "
+        f"Database {path}: it has schema version 99, and this program knows versions up to 4. "
         "Fix: upgrade advanced-task-orchestration, or choose another file with --database."
     )
     assert path.read_bytes() == before
@@ -186,8 +186,8 @@ async def test_a_migration_that_fails_leaves_the_version_before(
     monkeypatch.setattr(schema, "migrations", lambda: (*good, "CREATE TABLE extra (a);\n"))
     await opened(path)
 
-    assert after_failure == (3, 0)
-    assert ask(path, "PRAGMA user_version") == 4
+    assert after_failure == (4, 0)
+    assert ask(path, "PRAGMA user_version") == 5
     assert ask(path, "SELECT count(*) FROM extra") == 0
 
 

@@ -3,8 +3,10 @@
 `data/v1.db` was written by the code that made schema version 1: `finished-1` with two large outputs that are the same,
 `failed-1`, a plan, and `unfinished-1`, whose process was killed while `waits` was running. `data/v2.db` is of the code
 that made version 2: `revised-1`, `later-1` and `unfinished-1` went on with an alternative plan when `fragile` had
-failed; the first one's journal is compressed, the last one's process was killed, and a request to it waits. The `.json`
-beside each is what its code read from it, outputs by their SHA-256.
+failed; the first one's journal is compressed, the last one's process was killed, and a request to it waits.
+`data/v3.db` is of the code that made version 3: `edited-1` with a task inside a task and a compressed journal, a plan
+of two revisions, and `unfinished-1`, for which an edit and an agreement wait. The `.json` beside each is what its code
+read from it, outputs by their SHA-256.
 """
 
 # ruff: noqa: ASYNC240  (small files of a test; nothing else runs meanwhile)
@@ -20,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from orchestration.claim_records import ClaimReport, ClaimRequest, ClaimTotals, Offer
 from orchestration.engine.events import AttemptSucceeded, PlanRevised, RetryDue
 from orchestration.engine.inputs import OutputRef
 from orchestration.errors import LeaseHeldError, SchemaVersionError
@@ -42,7 +45,7 @@ from tests.storage.records import (
 pytestmark = pytest.mark.anyio
 
 DATA = Path(__file__).parent / "data"
-SAVED = (1, 2)
+SAVED = (1, 2, 3)
 """Versions of which there is a database."""
 LATER_US = 2 * 10**15
 """After everything in the saved database."""
@@ -52,6 +55,12 @@ LATER_US = 2 * 10**15
 def path(tmp_path: Path) -> Path:
     """A copy of the database of version 1."""
     return copied(tmp_path, 1)
+
+
+@pytest.fixture
+def third(tmp_path: Path) -> Path:
+    """A copy of the database of version 3."""
+    return copied(tmp_path, 3)
 
 
 @pytest.fixture
@@ -207,12 +216,12 @@ async def test_documents_that_can_not_be_read_do_not_stop_the_upgrade(path: Path
 async def test_a_database_of_a_newer_version_keeps_its_bytes(path: Path) -> None:
     """Refused with what to do, whatever is asked of it."""
     with closing(sqlite3.connect(path)) as newer:
-        newer.execute("PRAGMA user_version = 4")
+        newer.execute("PRAGMA user_version = 5")
     before = path.read_bytes()
     storage = SqliteStorage(path)
 
     for call in (storage.open(), storage.mend(), storage.backup(path.with_name("copy.db"))):
-        with pytest.raises(SchemaVersionError, match=r"version 4, and this program knows versions up to 3\."):
+        with pytest.raises(SchemaVersionError, match=r"version 5, and this program knows versions up to 4\."):
             await call
     await storage.aclose()
 
@@ -411,3 +420,39 @@ async def test_what_tasks_took_is_counted_from_the_upgrade_on(second: Path) -> N
 
     assert before == {}
     assert after == {("python", "hang"): History(count=1, mean_seconds=2.0)}
+
+
+# --- Version 3 ---
+
+
+async def test_what_ran_before_can_offer_its_tasks(third: Path) -> None:
+    """To workers of today: its task is claimed and reported, and the requests of before are still there."""
+    storage = SqliteStorage(third)
+    before = [each.control_id for each in await storage.pending_controls()]
+    lease = await storage.acquire_lease("unfinished-1", HOLDER, everybody_is_gone)
+    offer = Offer(
+        task_id="waits", number=1, attempt=2, lease_seconds=60.0, brief="Do it.", offered_at_us=LATER_US
+    )
+
+    await storage.append([commit(lease, 3, offers=[offer])])
+    taken = await storage.claim_offer(ClaimRequest(worker="ada", claim_id="c", now_us=LATER_US))
+    verdict = await storage.report_claim("c", ClaimReport(status="done", now_us=LATER_US))
+    after = await storage.pending_controls()
+    problems = await storage.check()
+    await storage.aclose()
+
+    assert taken is not None
+    assert verdict.is_accepted
+    assert [each.control_id for each in after][: len(before)] == before
+    assert [each.request.action for each in after] == ["edit", "approve", "claim", "report"]
+    assert problems == []
+
+
+async def test_nothing_was_offered_before(third: Path) -> None:
+    """Tasks of earlier versions are no agent's."""
+    storage = SqliteStorage(third)
+
+    offers, totals = await storage.load_offers(), await storage.load_claim_totals()
+    await storage.aclose()
+
+    assert (offers, totals) == ([], ClaimTotals())

@@ -1,7 +1,8 @@
 """A small MCP server for the tests of `McpSystem`: `python mcp_fixture_server.py [PORT]`, stdio without a port.
 
 It writes the names of calls that were cut off to the file named by the environment variable `CANCELLED_FILE`. Over HTTP
-it answers every request with the status that the file named by `STATUS_FILE` holds, while there is one.
+it answers every request with the status that the file named by `STATUS_FILE` holds, while there is one, and with plain
+JSON instead of a stream where `PLAIN_JSON` is set.
 """
 
 from __future__ import annotations
@@ -114,6 +115,21 @@ async def environment(name: str) -> str:
     return os.environ.get(name, "")
 
 
+@server.tool(structured_output=False)
+async def learn(name: str, ctx: Context) -> str:
+    """Learn a tool, and say that the tools have changed."""
+    server.add_tool(process_id, name=name)
+    await ctx.notify_tools_changed()
+    return "learnt"
+
+
+@server.tool(structured_output=False)
+async def long(size: int, ctx: Context) -> str:
+    """Answer with a text of a size, after progress, which makes a stream of the answer."""
+    await ctx.report_progress(0, 1)
+    return "x" * size
+
+
 def key_of(ctx: Context) -> str:
     """Return the idempotency key a call carries."""
     meta = ctx.request_context.meta or {}
@@ -157,7 +173,7 @@ class Status:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        app = Status(server.streamable_http_app())
+        app = Status(server.streamable_http_app(json_response=bool(os.environ.get("PLAIN_JSON"))))
         uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error")
     else:
         print("fixture server on stdio", file=sys.stderr)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestration.errors import InvalidArgumentError
+from orchestration.errors import AttemptFailedError, InvalidArgumentError
+from orchestration.execution.outputs import encode_output
 from orchestration.models import TaskNode
+from orchestration.options import Limits
 from orchestration.ports import AttemptRequest
 from orchestration.systems.base import error_record
 from orchestration.systems.controller import ControllerSystem, RoutingStrategy, TaskContext
@@ -385,3 +388,230 @@ async def test_its_own_status_is_its_health(
 async def test_without_a_status_it_counts_as_healthy() -> None:
     """There is nothing to ask."""
     assert (await ControllerSystem(Answers(1)).check()).detail == "calls execute_task"
+
+
+# Controllers that misbehave
+
+
+class Unreadable:
+    """An answer whose own code raises."""
+
+    result = 1
+
+    @property
+    def success(self) -> bool:
+        raise RuntimeError("lazy loading failed")
+
+
+class Undecided:
+    """Neither true nor false, like an array."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("ambiguous")
+
+
+@pytest.mark.parametrize("answer", [Unreadable(), {"success": Undecided()}])
+async def test_an_answer_that_can_not_be_read_leaves_open_what_happened(answer: Any) -> None:
+    """The work was done, and nobody can tell what came of it."""
+    error = await failure_of(ControllerSystem(Answers(answer)), a_request())
+
+    assert (error.code, error.retryable, error.effect_open) == ("unreadable_answer", False, True)
+    assert f"The controller's answer, of type {type(answer).__name__}, can't be read" in str(error)
+
+
+@pytest.mark.parametrize("success", ["false", " No ", "failed", "", 0, None, []])
+async def test_success_of_another_type_that_means_no_is_a_failure(success: Any) -> None:
+    """The string "false" is not true."""
+    error = await failure_of(ControllerSystem(Answers({"success": success, "error": "no luck"})), a_request())
+
+    assert str(error) == "no luck"
+
+
+async def test_success_of_another_type_that_means_yes_is_none() -> None:
+    """Whatever it is."""
+    assert await value_of({"success": "true", "result": 1}) == 1
+    assert await value_of({"success": 1, "result": 2}) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "effect_open"),
+    [
+        (ValueError("no luck"), "value_error", False),
+        (TimeoutError("no answer"), "timeout", True),
+        (SystemExit("bye"), "system_exit", False),
+        (StopIteration("over"), "stop_iteration", False),
+    ],
+)
+async def test_an_exception_that_is_returned_is_a_failure(
+    answer: BaseException, code: str, effect_open: bool
+) -> None:
+    """As if it had been raised."""
+    with pytest.raises(Exception, match=str(answer)) as caught:
+        await value_of(answer)
+
+    record = error_record(caught.value, "controller", 1)
+    assert (record.code, record.effect_open) == (code, effect_open)
+
+
+async def test_what_is_yet_to_come_is_waited_for() -> None:
+    """A future of an executor, a coroutine that gives another one, items that come one by one."""
+
+    class Controller:
+        def execute_task(self, context: TaskContext) -> Any:
+            if context.tool == "future":
+                return pool.submit(lambda: {"success": True, "result": 1})
+            return self.nested() if context.tool == "nested" else self.items()
+
+        async def nested(self) -> Any:
+            return self.inner()
+
+        async def inner(self) -> int:
+            return 2
+
+        async def items(self) -> AsyncIterator[int]:
+            yield 3
+            yield 4
+
+    system = ControllerSystem(Controller())
+    with ThreadPoolExecutor(1) as pool:
+        assert await system.execute(a_request("future")) == 1
+    assert await system.execute(a_request("nested")) == 2
+    assert await system.execute(a_request("items")) == [3, 4]
+    await system.aclose()
+
+
+async def test_a_future_that_has_not_begun_is_cancelled_with_the_attempt() -> None:
+    """Nothing starts later for an attempt that has ended."""
+    future: Future[None] = Future()
+    system = ControllerSystem(Answers(future))
+
+    with anyio.move_on_after(0.02):
+        await system.execute(a_request())
+
+    assert future.cancelled()
+    await system.aclose()
+
+
+@pytest.mark.parametrize(
+    "kind", [KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration, StopAsyncIteration]
+)
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_nothing_a_controller_raises_ends_more_than_the_attempt(
+    kind: type[BaseException], is_async: bool
+) -> None:
+    """Also what would end the program, or be taken for the end of a coroutine."""
+
+    class Blocking:
+        def execute_task(self, context: TaskContext) -> None:
+            raise kind("out")
+
+    class Waiting:
+        async def execute_task(self, context: TaskContext) -> None:
+            raise kind("out")
+
+    with pytest.raises(Exception, match=r"StopIteration|Interrupt|Exit|out"):
+        await ControllerSystem(Waiting() if is_async else Blocking()).execute(a_request())
+
+
+async def test_a_coroutine_that_is_closed_is_no_failure_of_the_controller() -> None:
+    """It ends as Python wants it to."""
+    call = ControllerSystem(Answers(anyio.sleep_forever())).execute(a_request())
+    call.send(None)
+
+    call.close()
+
+
+async def test_what_a_controller_changes_reaches_nobody_else() -> None:
+    """Its context is its own: another attempt gets what this one got."""
+
+    class Changes:
+        async def execute_task(self, context: Any) -> Any:
+            context.complexity_score = 10
+            context.extra = "mine"
+            context.inputs["up"]["rows"].append("changed")
+            context.arguments["list"].append("changed")
+            context.context["budget_constraints"]["max_cost"] = 0
+            context.budget_constraints["max_cost"] = 0
+            context.budget_constraints["input_data"]["up_rows"].append("changed")
+            return None
+
+    request = a_request(
+        arguments={"list": [1]},
+        inputs={"up": {"rows": [1]}},
+        context={"budget_constraints": {"max_cost": 5}},
+    )
+
+    await ControllerSystem(Changes()).execute(request)
+
+    assert request.arguments == {"list": [1]}
+    assert request.inputs == {"up": {"rows": [1]}}
+    assert request.context == {"budget_constraints": {"max_cost": 5}}
+
+
+@pytest.mark.parametrize("size", [30, 3_000])
+async def test_a_huge_or_endless_answer_is_refused(size: int) -> None:
+    """When it is made JSON, which no answer escapes."""
+    cyclic: dict[str, Any] = {"rows": ["x" * size]}
+    cyclic["self"] = cyclic if size < 1_000 else None
+    value = await value_of({"success": True, "result": cyclic})
+
+    with pytest.raises(AttemptFailedError) as caught:
+        encode_output("t", value, Limits(max_output_bytes=2_000))
+
+    assert caught.value.code == ("output_not_json" if size < 1_000 else "output_too_large")
+
+
+async def test_a_controller_whose_attributes_raise_is_used_as_far_as_it_goes() -> None:
+    """A property is anybody's code."""
+
+    class Raises:
+        @property
+        def execute_task(self) -> Any:
+            raise RuntimeError("not connected")
+
+        @property
+        def get_system_status(self) -> Any:
+            raise RuntimeError("not connected")
+
+        def process_task(self, description: str) -> str:
+            return description
+
+    system = ControllerSystem(Raises())
+
+    assert await system.execute(a_request(task=TaskNode("t", description="it"))) == "it"
+    assert (await system.check()).ok is True
+    await system.aclose()
+
+
+async def test_a_status_that_raises_a_timeout_or_an_exit_is_told_as_it_is() -> None:
+    """Not as the limit of the question."""
+
+    class Exits(Answers):
+        def get_system_status(self) -> Any:
+            raise self.answer
+
+    timeout = await ControllerSystem(Exits(TimeoutError("redis"))).check()
+    ended = await ControllerSystem(Exits(SystemExit("bye"))).check()
+
+    assert timeout.detail == "get_system_status raised TimeoutError: redis"
+    assert "get_system_status raised SystemExit: bye" in ended.detail
+    assert not timeout.ok
+    assert not ended.ok
+
+
+async def test_its_life_is_its_makers() -> None:
+    """Neither `initialize` nor `shutdown` is called, so that neither can hang."""
+
+    class Hangs(Answers):
+        async def initialize(self) -> None:
+            await anyio.sleep_forever()
+
+        async def shutdown(self) -> None:
+            await anyio.sleep_forever()
+
+    system = ControllerSystem(Hangs("done"))
+
+    with anyio.fail_after(1):
+        await system.open()
+        assert await system.execute(a_request()) == "done"
+        await system.aclose()

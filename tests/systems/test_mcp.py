@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import anyio
 import pytest
@@ -48,12 +49,12 @@ async def process_id(system: McpSystem) -> int:
 
 
 async def test_answers_become_values(system: McpSystem) -> None:
-    """Structured content is the value, text stays text, other content is told by kind and size."""
+    """Structured content is the value, text stays text, other content is a value with its size and hash."""
     assert await system.execute(a_request("add", {"a": "3"})) == {"total": 5, "kind": "int"}
     assert await system.execute(a_request("say", {"text": '{"a": 1}'})) == '{"a": 1}'
     assert await system.execute(a_request("picture")) == {
         "text": "a picture",
-        "content": [{"type": "image", "mimeType": "image/png", "size": 5}],
+        "content": [{"type": "image", "mimeType": "image/png", "size": 5, "sha256": ANY, "data": "aGVsbG8="}],
     }
     assert await system.execute(a_request("idempotency_key")) == IDEMPOTENCY_KEY
 
@@ -66,7 +67,10 @@ async def test_errors_of_a_tool_say_whether_repeating_can_help(system: McpSystem
     assert (own.code, own.retryable, str(own)) == ("tool_error", True, "Error executing tool fail: no luck")
     assert not own.effect_open
     assert (missing.code, missing.retryable) == ("invalid_arguments", False)
-    assert "Field required" in str(missing)
+    assert str(missing) == (
+        "The arguments do not fit the tool 'add': 'a' is a required property. Expected a (integer, required), "
+        "b (integer). Fix: correct the task's `arguments`."
+    )
 
 
 @pytest.mark.parametrize(
@@ -456,5 +460,6 @@ async def test_a_task_may_name_a_tool_that_came_later(system: McpSystem) -> None
     connection = system._connection
     assert connection is not None
     connection.tools = {}
+    system._remembered = {}
 
     assert await system.choose_tool(TaskNode("t", tool="say")) == "say"

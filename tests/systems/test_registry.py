@@ -271,3 +271,18 @@ async def test_concurrent_callers_share_systems(monkeypatch: pytest.MonkeyPatch)
         leave.set()
 
     assert (system.done, system.ended) == (["open", "close"], 1)
+
+
+async def test_nobody_waits_again_for_a_system_that_has_just_not_answered_in_time() -> None:
+    """A second plan must not be held up by the server that held up the first."""
+    silent = Recording(hangs=True)
+    async with SystemRegistry({"silent": silent, "other": Recording()}) as registry:
+        first = await registry.survey(timeout_seconds=0.05)
+        with anyio.fail_after(5):
+            second = await registry.survey(timeout_seconds=3600)
+        silent._hangs = False
+
+        assert first["silent"].error == second["silent"].error == "no answer within 0.05 s"
+        assert [tool.name for tool in second["other"].tools] == ["t"]
+        registry._silent.clear()
+        assert (await registry.survey())["silent"].error is None

@@ -166,7 +166,8 @@ def test_every_mistake_is_listed_with_its_line() -> None:
         "defaults.prio (line 3): is an unknown key. Fix: Write 'priority'.",
         ("defaults.status (line 3): can't be a default; every task has its own. Fix: Defaults are: "
          "system_preference, tool, priority, estimated_time_seconds, complexity_score, resource_requirements, "
-         "max_retries, backoff_factor, timeout_seconds, heartbeat_timeout_seconds, idempotent, cache, approval, cost."),
+         "max_retries, backoff_factor, timeout_seconds, heartbeat_timeout_seconds, idempotent, skills, cache, "
+            "approval, cost."),
         "defaults.max_retries (line 3): is -1; expected a number greater than or equal to 0.",
         "tasks[0].complexty_score (line 8): is an unknown key. Fix: Write 'complexity_score'.",
         ("tasks[0].deadline_seconds (line 9): is not available yet (a deadline for one task); "

@@ -374,10 +374,10 @@ def test_an_operation_is_understood_as_models_send_it(sent: object) -> None:
             "operations[0].max_retrys: is an unknown key. Fix: Write 'max_retries'.",
         ),
         (
-            {"op": "set", "task_id": "load", "acceptance": "x"},
+            {"op": "set", "task_id": "load", "deadline_seconds": 5},
             (
-                "operations[0].acceptance: is not available yet (a check that must hold "
-                "before a result counts); nothing would honour it. Fix: Leave it out."
+                "operations[0].deadline_seconds: is not available yet (a deadline for one task); "
+                "nothing would honour it. Fix: Leave it out."
             ),
         ),
         (
