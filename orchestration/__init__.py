@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestration.errors import AttemptError as AttemptError
     from orchestration.errors import AttemptFailedError as AttemptFailedError
     from orchestration.errors import AttemptTimeoutError as AttemptTimeoutError
+    from orchestration.errors import ClaimNotFoundError as ClaimNotFoundError
     from orchestration.errors import ConfigurationError as ConfigurationError
     from orchestration.errors import ControlPendingError as ControlPendingError
     from orchestration.errors import CorruptRecordError as CorruptRecordError
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from orchestration.execution.memory_storage import MemoryStorage as MemoryStorage
     from orchestration.execution.simulator import simulate as simulate
     from orchestration.factory import create_advanced_task_orchestrator as create_advanced_task_orchestrator
+    from orchestration.models import Acceptance as Acceptance
     from orchestration.models import CachePolicy as CachePolicy
     from orchestration.models import ErrorRecord as ErrorRecord
     from orchestration.models import Fallback as Fallback
@@ -76,12 +78,33 @@ if TYPE_CHECKING:
     from orchestration.planning.plan import Plan as Plan
     from orchestration.planning.thinking_pool import ThinkingPool as ThinkingPool
     from orchestration.ports import AttemptRequest as AttemptRequest
+    from orchestration.ports import AttemptResult as AttemptResult
+    from orchestration.ports import Claim as Claim
     from orchestration.ports import ControlAction as ControlAction
     from orchestration.ports import ControlRequest as ControlRequest
+    from orchestration.ports import Progress as Progress
+    from orchestration.systems.agent import AgentSystem as AgentSystem
+    from orchestration.systems.alita import AlitaSystem as AlitaSystem
+    from orchestration.systems.alita_spec import AlitaSpec as AlitaSpec
+    from orchestration.systems.command import CommandSpec as CommandSpec
     from orchestration.systems.command import CommandSystem as CommandSystem
+    from orchestration.systems.command_limits import CommandLimits as CommandLimits
     from orchestration.systems.controller import ControllerSystem as ControllerSystem
     from orchestration.systems.function import FunctionSystem as FunctionSystem
+    from orchestration.systems.health import Rate as Rate
+    from orchestration.systems.health import SystemPolicy as SystemPolicy
+    from orchestration.systems.http import HttpSystem as HttpSystem
+    from orchestration.systems.http_spec import HttpOperation as HttpOperation
+    from orchestration.systems.http_spec import HttpSpec as HttpSpec
+    from orchestration.systems.kgot import KgotSystem as KgotSystem
+    from orchestration.systems.kgot_spec import KgotSpec as KgotSpec
+    from orchestration.systems.mcp import McpServerSpec as McpServerSpec
     from orchestration.systems.mcp import McpSystem as McpSystem
+    from orchestration.systems.process_pool import ProcessOptions as ProcessOptions
+    from orchestration.systems.process_pool import ProcessPool as ProcessPool
+    from orchestration.systems.tool_index import ToolIndex as ToolIndex
+    from orchestration.work_desk import NoWork as NoWork
+    from orchestration.work_desk import Reported as Reported
 
 _HOMES: dict[str, str] = {
     **dict.fromkeys(["CriticalPath", "TaskDAG"], "dag"),
@@ -94,6 +117,7 @@ _HOMES: dict[str, str] = {
             "AttemptError",
             "AttemptFailedError",
             "AttemptTimeoutError",
+            "ClaimNotFoundError",
             "ConfigurationError",
             "ControlPendingError",
             "CorruptRecordError",
@@ -136,6 +160,7 @@ _HOMES: dict[str, str] = {
     "create_advanced_task_orchestrator": "factory",
     **dict.fromkeys(
         [
+            "Acceptance",
             "CachePolicy",
             "ErrorRecord",
             "Fallback",
@@ -158,11 +183,25 @@ _HOMES: dict[str, str] = {
     "ModelPlanner": "planning.model_planner",
     "Plan": "planning.plan",
     "ThinkingPool": "planning.thinking_pool",
-    **dict.fromkeys(["AttemptRequest", "ControlAction", "ControlRequest"], "ports"),
-    "CommandSystem": "systems.command",
+    **dict.fromkeys(
+        ["AttemptRequest", "AttemptResult", "Claim", "ControlAction", "ControlRequest", "Progress"], "ports"
+    ),
+    "AgentSystem": "systems.agent",
+    "AlitaSystem": "systems.alita",
+    "AlitaSpec": "systems.alita_spec",
+    **dict.fromkeys(["CommandSpec", "CommandSystem"], "systems.command"),
+    "CommandLimits": "systems.command_limits",
     "ControllerSystem": "systems.controller",
     "FunctionSystem": "systems.function",
-    "McpSystem": "systems.mcp",
+    **dict.fromkeys(["Rate", "SystemPolicy"], "systems.health"),
+    "HttpSystem": "systems.http",
+    **dict.fromkeys(["HttpOperation", "HttpSpec"], "systems.http_spec"),
+    "KgotSystem": "systems.kgot",
+    "KgotSpec": "systems.kgot_spec",
+    **dict.fromkeys(["McpServerSpec", "McpSystem"], "systems.mcp"),
+    **dict.fromkeys(["ProcessOptions", "ProcessPool"], "systems.process_pool"),
+    "ToolIndex": "systems.tool_index",
+    **dict.fromkeys(["NoWork", "Reported"], "work_desk"),
 }
 """Where each public name lives."""
 

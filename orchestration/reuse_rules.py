@@ -83,6 +83,8 @@ class Comparison:
         was = before.primary or before.node
         if task.node.approval is not None:
             return False  # somebody is to agree to this run of it
+        if task.node.acceptance not in (None, was.acceptance):
+            return False  # what must hold of its output now, nobody looked at then
         if before.home is not None and before.primary is None:
             return False  # it went on elsewhere, and under which declaration there is not on record
         system = before.system if before.home is None else before.home[0]

@@ -79,6 +79,7 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskStatus, str]] = {
         TaskStatus.CLAIMED: "late report, and nobody else has it",
         TaskStatus.PENDING: "decided: retry, when what it is a part of has begun again",
         TaskStatus.FAILED: "decided: failed",
+        TaskStatus.SKIPPED: "what it is a part of is skipped",
         TaskStatus.CANCELLED: "cancel",
     },
     TaskStatus.RETRYING: {

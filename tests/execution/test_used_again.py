@@ -11,6 +11,7 @@ import pytest
 from orchestration import AdvancedTaskOrchestrator, CachePolicy, TaskDAG, TaskEdge, TaskNode
 from orchestration.errors import InvalidDagError, OrchestrationNotFoundError
 from orchestration.execution.memory_storage import MemoryStorage
+from orchestration.models import Acceptance
 
 pytestmark = pytest.mark.anyio
 
@@ -139,6 +140,22 @@ async def test_an_edited_dag_runs_only_what_changed_and_what_depends_on_it(make:
     assert counting.calls == ["one(20)", "add(1,20)", "add(21,100)"]
     assert (rows["x"].attempt, rows["x"].note) == (0, "reused: the output of sums-1:x")
     assert (result["performance_metrics"]["tasks_reused"], result["warnings"]) == (1, [])
+
+
+async def test_what_must_hold_more_than_before_is_done_again(make: Make) -> None:
+    """Nobody looked at the earlier output for what is asked of it now."""
+    counting = Counting()
+    orchestrator = make(counting.functions(), state_manager=MemoryStorage())
+    await orchestrator.execute_dag(sums())
+    counting.calls.clear()
+    stricter = sums()
+    stricter.nodes["x"] = replace(stricter.nodes["x"], acceptance=Acceptance(condition="output == 1"))
+
+    result = await orchestrator.execute_dag(stricter, reuse="sums-1")
+
+    assert result["success"]
+    assert counting.calls[0] == "one(1)"
+    assert "one(10)" not in counting.calls
 
 
 async def test_a_failed_run_is_gone_on_with_by_reusing_it(make: Make) -> None:

@@ -492,13 +492,13 @@ def test_a_specification_that_makes_no_sense_is_refused(fields: dict[str, Any], 
 
 def test_a_program_named_by_its_path_is_found_from_any_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each run has a folder of its own, in which a relative path would mean something else."""
-    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("HOME", "/elsewhere/someone")
 
     def program(name: str) -> str:
         return KgotSpec(command=[name, "-m", "x"], config_dir=Path("x")).argv("q", [])[0]
 
     assert program("kgot") == "kgot"
-    assert program("~/bin/kgot") == "/home/someone/bin/kgot"
+    assert program("~/bin/kgot") == "/elsewhere/someone/bin/kgot"
     assert program("./kgot") == str(Path.cwd() / "kgot")
 
 

@@ -12,7 +12,7 @@ from orchestration.models import (
     OrchestrationStatus,
     TaskNode,
 )
-from tests.engine_kit import graph, plan
+from tests.engine_kit import Bench, graph, plan
 from tests.unit.engine_starts import TOO_MANY, expanded, family, listed, part, started
 
 # Alternatives for parts
@@ -458,3 +458,19 @@ def test_a_part_that_may_have_happened_is_decided_about_before_its_parent_begins
     again = ["a#2"] if decision == "retry" else []
     assert bench.history() == ["u#1", "a#1", "u#2", *again, "b#1"]
     assert bench.outcome is OrchestrationStatus.COMPLETED
+
+
+def test_an_item_nobody_knows_the_end_of_is_skipped_with_its_list() -> None:
+    """What led to the list failed, and then, retried, did not: nothing of the list is wanted any more."""
+    each = TaskNode("each", foreach=[1], idempotent=False, max_retries=0)
+    bench = Bench(graph([TaskNode("up"), each], "up each if status == 'failed'"))
+    bench.start()
+    bench.fail("up")
+    bench.found("each", 1)
+    bench.fail("each[0]", effect_open=True)
+    assert bench.task("each[0]").status == "unknown"
+    bench.cancel()
+    bench.retry()
+    bench.succeed("up")
+
+    assert bench.statuses() == {"up": "completed", "each": "skipped", "each[0]": "skipped"}
