@@ -49,6 +49,8 @@ class Document:
     """The environment variables that were put in, with their values."""
     unset: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """For each system that names variables nobody has set: why it can't run. It fails alone."""
+    twice: Mapping[str, str] = field(default_factory=dict)
+    """For each name that two systems have: that it is so. Nobody can say which was meant, so it fails alone."""
 
     def place(self, path: KeyPath) -> str:
         """Say where `path` stands, as `FILE:LINE: dotted.path`; a key that is missing has the line of its
@@ -98,8 +100,9 @@ def read_document(source: Path, environ: Mapping[str, str], problems: list[Probl
         if node is None:
             return Document(source)
         lines: dict[KeyPath, int] = {}
+        twice: dict[str, str] = {}
         found = len(problems)
-        _note_lines(node, (), lines, source, problems)
+        _note_lines(node, (), lines, source, problems, twice)
         value = loader.construct_document(node) if len(problems) == found else {}
     except yaml.MarkedYAMLError as error:
         problems.append(_syntax_problem(source, error))
@@ -122,7 +125,7 @@ def read_document(source: Path, environ: Mapping[str, str], problems: list[Probl
     used: dict[str, str] = {}
     filling = _Filling(document, Recording(environ, used), problems)
     values = filling.filled(value, ())
-    return Document(source, value, values, lines, used, filling.unset)
+    return Document(source, value, values, lines, used, filling.unset, twice)
 
 
 class Recording(Mapping[str, str]):
@@ -169,15 +172,23 @@ def _syntax_problem(source: Path, error: yaml.MarkedYAMLError) -> Problem:
 
 
 def _note_lines(
-    node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], source: Path, problems: list[Problem]
+    node: yaml.Node,
+    path: KeyPath,
+    lines: dict[KeyPath, int],
+    source: Path,
+    problems: list[Problem],
+    twice: dict[str, str],
 ) -> None:
-    """Record where everything below `node` stands; keys must be text and may stand once."""
+    """Record where everything below `node` stands; keys must be text and may stand once.
+
+    A system that stands twice is its own fault alone, and told in `twice`; any other key is a mistake.
+    """
     lines.setdefault(path, node.start_mark.line + 1)
     if len(lines) > _MAX_VALUES:
         raise ValueError(f"it stands for over {_MAX_VALUES:,} values")
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            _note_lines(item, (*path, index), lines, source, problems)
+            _note_lines(item, (*path, index), lines, source, problems, twice)
     if not isinstance(node, yaml.MappingNode):
         return
     for key, value in node.value:
@@ -191,14 +202,16 @@ def _note_lines(
             continue
         here = (*path, key.value)
         if here in lines:
-            problems.append(
-                Problem(
-                    f"{source}:{line}: {dotted(here)}", f"stands on line {lines[here]} already.", "keep one."
-                )
+            told = Problem(
+                f"{source}:{line}: {dotted(here)}", f"stands on line {lines[here]} already.", "keep one."
             )
+            if path == ("systems",):
+                twice[key.value] = str(told)
+            else:
+                problems.append(told)
             continue
         lines[here] = line
-        _note_lines(value, here, lines, source, problems)
+        _note_lines(value, here, lines, source, problems, twice)
 
 
 class _Filling:

@@ -18,6 +18,8 @@ from pydantic import ValidationError
 
 from orchestration.systems.mcp_spec import McpServerSpec
 
+_YES = frozenset({"true", "yes", "on", "1"})
+_NO = frozenset({"false", "no", "off", "0"})
 _STDIO = frozenset({"stdio", "local"})
 _HTTP = frozenset({"http", "streamable-http", "streamablehttp", "streamable_http", "remote"})
 _TYPES = ("type", "transport", "transportType")
@@ -73,8 +75,8 @@ def read_entry(value: Any, entry: Entry) -> McpServerSpec:
     """
     if not isinstance(value, Mapping):
         raise UnusableEntryError(f"it is {_kind(value)}; expected an object with `command` or `url`.")
-    if value.get("disabled") is True or value.get("enabled") is False:
-        raise NotForUsError("it is switched off there.")
+    if (how := _switched_off(value)) is not None:
+        raise NotForUsError(f"it is switched off there{how}.")
     transport = _transport(value)
     fields = _stdio(value, entry) if transport == "stdio" else _http(value, entry)
     fields |= {key: value[key] for key in _OURS if value.get(key) is not None}
@@ -83,6 +85,20 @@ def read_entry(value: Any, entry: Entry) -> McpServerSpec:
         return McpServerSpec.model_validate(fields)
     except ValidationError as error:
         raise UnusableEntryError(_told(error)) from None
+
+
+def _switched_off(value: Mapping[str, Any]) -> str | None:
+    """Return how the entry is switched off in other words than true and false, empty where in those; None: it is on.
+
+    Whoever wrote `"disabled": "true"` wants it off: a server that runs against somebody's will is the worse mistake.
+    """
+    for key, off, words in (("disabled", True, _YES), ("enabled", False, _NO)):
+        found = value.get(key)
+        if found is off:
+            return ""
+        if isinstance(found, str | int) and str(found).strip().lower() in words:
+            return f" (`{key}` is {found!r}; write {str(off).lower()} without quotes)"
+    return None
 
 
 def _transport(value: Mapping[str, Any]) -> str:

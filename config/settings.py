@@ -15,6 +15,7 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -158,6 +159,7 @@ def load_settings(
     others = _mcp_servers(named, Recording(environ, taken), systems, unusable, problems)
     entries.update(_from_environment(environ))
     entries.update(_from_command_line(overrides or {}))
+    unusable |= others.unusable
     settings = _validated(entries, systems, problems)
     if settings is None or problems:
         raise ConfigurationError(_told(problems, documents))
@@ -165,17 +167,26 @@ def load_settings(
     return settings.model_copy(
         update={
             "source": source,
-            "warnings": (*_odd_variables(environ), *others.warnings),
+            "warnings": (
+                *_odd_variables(environ),
+                *others.warnings,
+                *starmap(unusable_warning, unusable.items()),
+            ),
             "secrets": secrets_of(
                 [*(document.used for document in documents), taken],
                 systems.values(),
                 environ,
                 _keys(settings),
             ),
-            "unusable_systems": {**unusable, **others.unusable},
+            "unusable_systems": unusable,
             "log_level_chosen": level_entry.document is not documents[0],
         }
     )
+
+
+def unusable_warning(name: str, found: UnusableSettings) -> str:
+    """Return the line of `Settings.warnings` about a system that can't run."""
+    return f"System {name!r} can't run: {found.reason}"
 
 
 def _keys(settings: Settings) -> Iterator[str]:

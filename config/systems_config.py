@@ -6,6 +6,7 @@ pydantic, stdlib. The systems themselves are made by the composition root.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from config.document import Document, KeyPath
-from config.mistakes import problems_of, unknown_key, wrong_value
+from config.mistakes import problems_of, shown, wrong_value
 from orchestration.errors import Problem
 from orchestration.models import AGENT
 from orchestration.systems.agent import LEASE_SECONDS
@@ -29,6 +30,9 @@ _FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 """A system's name: it is written in tasks, paths and addresses."""
+
+_KIND_CHARS = 40
+# Longest word of a kind nobody knows that is shown as one.
 
 _RESERVED = {"auto": "lets the router choose"}
 _ENGINES_NOT_YET: Mapping[str, str] = {
@@ -164,7 +168,7 @@ class UnusableSettings:
     """A system that is declared and can't run as it is."""
 
     kind: str
-    """What it would be."""
+    """What it would be, as it was written."""
     reason: str
     """Why it can't run, with what to do; without any value of a variable."""
 
@@ -180,7 +184,8 @@ _INNER: Mapping[type[BaseModel], Sequence[str]] = {
 def read_systems(
     documents: Sequence[Document], problems: list[Problem]
 ) -> tuple[dict[str, SystemSettings], dict[str, UnusableSettings]]:
-    """Return the systems of all documents, and those that can't run for want of an environment variable.
+    """Return the systems of all documents, and those that can't run while everything else goes on: they are of a kind
+    nobody knows, stand twice, or name an environment variable that is not set.
 
     One of a later document replaces its namesake, and `null` removes it.
     """
@@ -194,14 +199,34 @@ def read_systems(
                 problems.append(wrong_value(place, section, "systems by name"))
             continue
         for name, value in section.items():
-            if value is None and (name in found or name in unusable):
-                found.pop(name, None)
-                unusable.pop(name, None)
-            elif name in document.unset and isinstance(value, Mapping) and value.get("kind") in KINDS:
-                unusable[name] = UnusableSettings(str(value["kind"]), " ".join(document.unset[name]))
+            was_there = found.pop(name, None) or unusable.pop(name, None)
+            if (fault := _fault(document, name, value)) is not None:
+                unusable[name] = fault
+            elif value is None and was_there is not None:
+                continue
             elif (system := _read_system(document, ("systems", name), name, value, problems)) is not None:
                 found[name] = system
     return found, unusable
+
+
+def _fault(document: Document, name: str, value: Any) -> UnusableSettings | None:
+    """Return why one system can't run while the others do; None where nothing is wrong, or what is wrong is a mistake
+    of the whole configuration.
+    """
+    written = document.written_at(("systems", name))
+    told = written.get("kind") if isinstance(written, Mapping) else None
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    if _name_problem("", name) is not None or (kind is not None and _agent_problem("", name, kind)):
+        return None
+    reasons = [document.twice[name]] if name in document.twice else []
+    if kind is not None:
+        unset = document.unset.get(name, ())
+        reasons += unset
+        if not unset and str(kind) not in KINDS:
+            reasons.append(str(_unknown_kind(document.place(("systems", name, "kind")), told)))
+    if not reasons:
+        return None
+    return UnusableSettings("unknown" if told is None else str(told)[:_KIND_CHARS], " ".join(reasons))
 
 
 def _read_system(
@@ -214,12 +239,15 @@ def _read_system(
     if not isinstance(value, Mapping):
         problems.append(wrong_value(place, value, f"keys with `kind: {' | '.join(KINDS)}`"))
         return None
-    model = _model(document, path, value, problems)
-    if model is None:
+    kind = value.get("kind")
+    if kind is None:
+        here = document.place((*path, "kind"))
+        problems.append(Problem(here, "is missing.", f"add `kind: {' | '.join(KINDS)}`."))
         return None
-    if problem := _agent_problem(place, name, value.get("kind")):
+    if problem := _agent_problem(place, name, kind):
         problems.append(problem)
         return None
+    model = KINDS[str(kind)]  # of an unknown kind it would be a fault of this system alone
     engine = str(value.get("engine"))
     if model is FunctionSettings and (meaning := _ENGINES_NOT_YET.get(engine)) is not None:
         problems.append(_not_yet(document.place((*path, "engine")), engine, meaning, "write thread."))
@@ -251,20 +279,10 @@ def _name_problem(place: str, name: str) -> Problem | None:
     return None
 
 
-def _model(
-    document: Document, path: KeyPath, value: Mapping[str, Any], problems: list[Problem]
-) -> type[SystemSettings] | None:
-    """Return the model of the system's kind; None after adding a problem."""
-    here = (*path, "kind")
-    kind = value.get("kind")
-    if kind is None:
-        problems.append(Problem(document.place(here), "is missing.", f"add `kind: {' | '.join(KINDS)}`."))
-    elif str(kind) not in KINDS:
-        problem = unknown_key(document.place(here), str(kind), KINDS)
-        problems.append(Problem(problem.path, f"{str(kind)!r} is no kind of system.", problem.fix))
-    else:
-        return KINDS[str(kind)]
-    return None
+def _unknown_kind(place: str, kind: object) -> Problem:
+    near = difflib.get_close_matches(str(kind), KINDS, 1, 0.6)
+    fix = f"write {near[0]!r}." if near else f"the kinds are {', '.join(KINDS)}."
+    return Problem(place, f"{shown(kind)} is no kind of system.", fix)
 
 
 def _not_yet(place: str, name: str, meaning: str, fix: str) -> Problem:

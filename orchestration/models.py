@@ -263,7 +263,7 @@ class Acceptance:
     arguments: dict[str, JsonValue] = field(default_factory=dict)
     """The tool's arguments; `${task.path}` as in the task's own."""
     system_preference: Annotated[str, Field(min_length=1, max_length=100)] | None = None
-    """Where the tool is; the task's own system when absent."""
+    """Where the tool is; when absent the task's own system or, for an agent's or one with `auto`, one that has it."""
     timeout_seconds: PositiveSeconds = 300.0
     """Longest run of the tool."""
 

@@ -157,13 +157,18 @@ async def prepare(
 
 
 def _needs(dag: TaskDAG, routing: Routing, registry: SystemRegistry) -> dict[str, dict[str, str]]:
-    """Return what the tasks and their fallbacks need to run."""
+    """Return what the tasks, their fallbacks and what looks at their results need to run."""
     routes: dict[TaskId, str] = dict(routing.routes)
     tools: dict[TaskId, str | None] = {task_id: node.tool for task_id, node in dag.nodes.items()}
     for task_id, systems in routing.fallbacks.items():
         for number, fallback in enumerate(fallback_nodes(dag.nodes[task_id])):
             place = f"{task_id}.fallback[{number}]"  # no task is called so
             routes[place], tools[place] = systems[number], fallback.tool
+    for task_id, system in routing.checks.items():
+        acceptance = dag.nodes[task_id].acceptance
+        if acceptance is not None:
+            place = f"{task_id}.acceptance"
+            routes[place], tools[place] = system, acceptance.tool
     return needs_of(routes, tools, registry)
 
 

@@ -31,18 +31,22 @@ from orchestration.editor import OrchestrationEditor, graft_of
 from orchestration.edits.checks import CALLER
 from orchestration.edits.editing import EditRefusedError, edit_graph, in_order, subject_of
 from orchestration.edits.targets import Journal
+from orchestration.engine.inputs import AlternativeFound
+from orchestration.engine.splice import plan_revision
 from orchestration.engine.task_state import TaskState
 from orchestration.errors import (
     AttemptFailedError,
     InvalidArgumentError,
     NotPossibleError,
+    Problem,
     StorageError,
     UnroutableTaskError,
 )
 from orchestration.execution.outputs import encode_output
+from orchestration.execution.requests import input_of
 from orchestration.logs import get_logger
 from orchestration.models import Json, OrchestrationId, TaskId, TaskStatus, as_unicode
-from orchestration.ports import Graft
+from orchestration.ports import ControlAction, ControlRequest, Graft
 from orchestration.redaction import Redactor
 from orchestration.systems.base import bounded
 
@@ -290,7 +294,14 @@ class WorkDesk(OrchestrationEditor):
         edited, unroutable, _ = await self._routed(edited, allows_agent=True)  # a worker is there: it asks
         if unroutable:
             raise UnroutableTaskError(unroutable)
-        return graft_of(edited, state.revision)
+        graft = graft_of(edited, state.revision)
+        request = ControlRequest(action=ControlAction.EDIT, edit=graft, by=claim.worker)
+        found, _ = input_of(identifier, request, self.options.limits)
+        assert isinstance(found, AlternativeFound), "what a graft stands for"
+        refusal = plan_revision(state, state.tasks[task_id], found)
+        if isinstance(refusal, str):
+            raise EditRefusedError([Problem("subtasks", f"can't take the place of {task_id!r}: {refusal}.")])
+        return graft
 
     async def _what_it_led_to(self, verdict: ClaimVerdict, control_id: int) -> Reported:
         """Wait a little for the driver's answer."""

@@ -23,7 +23,8 @@ from config.systems_config import (
     SystemSettings,
 )
 from orchestration.clock import SystemClock
-from orchestration.errors import ConfigurationError, Problem
+from orchestration.errors import ConfigurationError
+from orchestration.logs import get_logger
 from orchestration.models import AGENT
 from orchestration.ports import Storage, System
 from orchestration.reader import OrchestrationReader
@@ -48,12 +49,12 @@ async def open_orchestrator(
 
     Args:
         settings: What it is made of.
-        has_systems: Whether it is to run anything; without, a mistake in a system's configuration does no harm.
+        has_systems: Whether it is to run anything; without, no function is imported.
         keeps_warm: Whether thinking processes are started ahead of the plans to come: for what stays open, not for
             one command.
 
     Raises:
-        ConfigurationError: A function of the configuration can't be imported; lists every one.
+        ConfigurationError: What the configured model needs is not installed.
         StorageError: The database can't be opened.
     """
     from orchestration.planning.thinking_pool import ThinkingPool
@@ -97,13 +98,17 @@ def make_orchestrator(
         thinking: Opens the thinking server of a plan; made of the settings when absent.
 
     Raises:
-        ConfigurationError: A function of the configuration can't be imported; lists every one.
+        ConfigurationError: What the configured model needs is not installed.
     """
     from orchestration.factory import create_advanced_task_orchestrator
 
+    systems = make_systems(settings) if has_systems else None
+    for name, system in (systems or {}).items():
+        if isinstance(system, UnusableSystem) and name not in settings.unusable_systems:
+            get_logger().warning(f"System {name!r} can't run: {system.reason}", operation="SYSTEM_UNUSABLE")
     return create_advanced_task_orchestrator(
         state_manager=make_storage(settings),
-        systems=make_systems(settings) if has_systems else None,
+        systems=systems,
         settings=settings.options,
         thinking=thinking or make_thinking(settings.sequential_thinking),
         playbook_folders=settings.playbook_folders,
@@ -126,34 +131,17 @@ def schema_version() -> int:
 
 
 def make_systems(settings: Settings) -> dict[str, System]:
-    """Return the configured systems by name.
-
-    Raises:
-        ConfigurationError: Some functions can't be imported; lists every one.
-    """
-    systems: dict[str, System] = {}
-    problems: list[Problem] = []
-    for name, spec in settings.systems.items():
-        try:
-            systems[name] = make_system(name, spec)
-        except ConfigurationError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigurationError(problems)
-    systems.update(
-        {
-            name: UnusableSystem(name, found.kind, found.reason)
-            for name, found in settings.unusable_systems.items()
-        }
-    )
+    """Return the configured systems by name; those that can't run are there, and say why."""
+    systems = {name: make_system(name, spec) for name, spec in settings.systems.items()}
+    for name, found in settings.unusable_systems.items():
+        systems[name] = UnusableSystem(name, found.kind, found.reason)
     return systems
 
 
 def make_system(name: str, spec: SystemSettings) -> System:
     """Return one system; it connects and starts when it is first needed.
 
-    Raises:
-        ConfigurationError: It has functions that can't be imported; lists every one.
+    One with functions that can't be imported is there, and says which and why: the others must go on.
     """
     match spec:
         case FunctionSettings():
@@ -192,9 +180,12 @@ def _functions(name: str, spec: FunctionSettings) -> System:
         memory_mb=spec.memory_mb,
         env=spec.env,
     )
-    return FunctionSystem.from_import_strings(
-        spec.functions, name, threads=spec.threads, engine=spec.engine, processes=processes
-    )
+    try:
+        return FunctionSystem.from_import_strings(
+            spec.functions, name, threads=spec.threads, engine=spec.engine, processes=processes
+        )
+    except ConfigurationError as error:
+        return UnusableSystem(name, spec.kind, " ".join(str(problem) for problem in error.problems))
 
 
 def make_policies(settings: Settings) -> dict[str, SystemPolicy]:
@@ -216,8 +207,7 @@ def make_policies(settings: Settings) -> dict[str, SystemPolicy]:
 class KnownSystems(SystemRegistry):
     """The configured systems as far as they must be known to say whether they could run something.
 
-    Each is made when it is first looked at, and none is opened: most questions concern none. One that can't be made
-    (its functions can't be imported) counts as one that has no tools.
+    Each is made when it is first looked at, and none is opened: most questions concern none.
 
     Args:
         settings: Where they are declared.
@@ -238,17 +228,8 @@ class KnownSystems(SystemRegistry):
         if name in self._specs and name not in self._made:
             # What an import prints must not come between the lines of an answer.
             with redirect_stdout(sys.stderr):
-                self._made[name] = _made_or_empty(name, self._specs[name])
+                self._made[name] = make_system(name, self._specs[name])
         return self._made.get(name) or super().get(name)
-
-
-def _made_or_empty(name: str, spec: SystemSettings) -> System:
-    try:
-        return make_system(name, spec)
-    except ConfigurationError:
-        from orchestration.systems.function import FunctionSystem
-
-        return FunctionSystem({}, name)
 
 
 def make_thinking(command: ThinkingCommand | None, *, keeps_warm: bool = False) -> OpenThinking:

@@ -23,7 +23,7 @@ from orchestration.engine.state import State
 from orchestration.engine.task_state import TaskState
 from orchestration.errors import Problem
 from orchestration.expressions import compile_condition
-from orchestration.models import SETTLED, TaskEdge, TaskId, TaskNode, TaskStatus
+from orchestration.models import SETTLED, Acceptance, TaskEdge, TaskId, TaskNode, TaskStatus
 
 CALLER = "caller"
 """Who a model is in the log of revisions."""
@@ -139,7 +139,7 @@ class ChangeCheck:
             for field in ("approval", "foreach", "parent"):
                 if getattr(node, field) != getattr(old, field):
                     yield self._forbidden(by, told, f".{field}")
-        if old.acceptance is not None and node.acceptance != old.acceptance:
+        if old.acceptance is not None and _as_routed(node.acceptance, old.acceptance) != old.acceptance:
             yield self._forbidden(
                 by, f"what must hold of task {node.task_id!r} before it counts", ".acceptance"
             )
@@ -271,3 +271,10 @@ def _behind(dag: TaskDAG, task_id: TaskId) -> set[TaskId]:
                 found.add(target)
                 waiting.append(target)
     return found
+
+
+def _as_routed(acceptance: Acceptance | None, before: Acceptance) -> Acceptance | None:
+    """Return a check restated as it was first written with the system that was found for it since."""
+    if acceptance is None or acceptance.system_preference is not None or acceptance.tool != before.tool:
+        return acceptance
+    return replace(acceptance, system_preference=before.system_preference)

@@ -1,7 +1,8 @@
 """What `replace` does: other tasks in the place of one, whether it has not begun or failed and asks how to go on.
 
-May import: orchestration.{dag, errors, hierarchy, models, problems, validation}, orchestration.edits.{drafts, fields,
-graph, operations}, orchestration.engine.references, orchestration.planning.draft_values, stdlib.
+May import: orchestration.{acceptances, dag, errors, hierarchy, models, problems, validation},
+orchestration.edits.{drafts, fields, graph, operations}, orchestration.engine.references,
+orchestration.planning.draft_values, stdlib.
 
 The new tasks' roots get what led to the old one; what came after it comes after the one that delivers, and every
 reference follows.
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from orchestration.acceptances import both
 from orchestration.dag import TaskDAG
 from orchestration.edits.drafts import Drafted
 from orchestration.edits.fields import FieldEditing
@@ -201,5 +203,5 @@ def _standing_for(node: TaskNode, old: TaskNode, *, is_parent: bool, delivers: b
         approval=approval,
         cache=node.cache if idempotent and approval is None else None,
         parent=old.parent if node.parent is None else node.parent,
-        acceptance=node.acceptance or (old.acceptance if delivers else None),
+        acceptance=both(old.acceptance, node.acceptance) if delivers else node.acceptance,
     )

@@ -48,7 +48,11 @@ def with_routes(edited: Edited, routed: TaskDAG, routes: Routes) -> Edited:
 
 def _tooled(node: TaskNode, routed: TaskDAG) -> TaskNode:
     found = routed.nodes.get(node.task_id)
-    return node if found is None else replace(node, tool=found.tool, fallback=found.fallback)
+    return (
+        node
+        if found is None
+        else replace(node, tool=found.tool, fallback=found.fallback, acceptance=found.acceptance)
+    )
 
 
 def placed(problem: Problem, work: TaskDAG, edited: Edited) -> Problem:

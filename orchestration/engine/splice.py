@@ -1,7 +1,7 @@
 """Turns an alternative sub-DAG into the event that puts it in a failed task's place, or says why it can't.
 
-May import: orchestration.{errors, models}, orchestration.engine.{events, inputs, references, state, task_state},
-stdlib.
+May import: orchestration.{acceptances, errors, models}, orchestration.engine.{events, inputs, references, state,
+task_state}, stdlib.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
+from orchestration.acceptances import both
 from orchestration.engine.events import PlanRevised
 from orchestration.engine.inputs import AlternativeFound
 from orchestration.engine.references import renamed_references
@@ -134,7 +135,7 @@ def _renamed(
         idempotent=idempotent,
         approval=approval,
         cache=node.cache if idempotent and approval is None else None,
-        acceptance=followed.acceptance or (failed.acceptance if delivers else None),
+        acceptance=both(failed.acceptance, followed.acceptance) if delivers else followed.acceptance,
     )
 
 

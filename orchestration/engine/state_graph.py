@@ -354,6 +354,8 @@ class GraphState(StateBase):
                 replace(edge.edge, target_task_id=child.node.task_id), edge.source, child.node.task_id
             )
             copy.delivers = edge.delivers
+            child.undecided += copy.delivers is None  # the parent is to begin anew, and its upstream as well
+            child.dead += copy.delivers is False and not copy.edge.is_optional
             child.incoming.append(copy)
             self.tasks[edge.source].outgoing.append(copy)
 

@@ -97,5 +97,5 @@ def _hold(condition: str, state: State, output: Json) -> None:
 
 
 def _not_accepted(because: str) -> AttemptFailedError:
-    message = f"The result is not accepted: {because}."
+    message = f"The result is not accepted: {because.removesuffix('.')}."
     return AttemptFailedError(message, NOT_ACCEPTED, retryable=True)

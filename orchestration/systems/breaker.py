@@ -61,6 +61,10 @@ class Pass:
     is_probe: bool = False
 
 
+BEFORE_ANY = Pass(era=0)
+"""Leave of a call that began before there was a breaker: it counts until that changes its state for the first time."""
+
+
 class CircuitBreaker:
     """Decides which calls go through.
 

@@ -1,6 +1,6 @@
 """What an orchestration needs of the systems here, and whether another process has the same.
 
-May import: orchestration.{models, ports}, orchestration.systems.{base, registry}, stdlib.
+May import: orchestration.{models, ports}, orchestration.systems.{base, registry, unusable}, stdlib.
 
 A fingerprint is a short hash that changes when what is configured comes to do something else: who takes an
 orchestration over must not run its tasks on a system that only has the same name. It shows nothing of what it is made
@@ -16,6 +16,7 @@ from orchestration.models import TaskId
 from orchestration.ports import Needs, System
 from orchestration.systems.base import listed
 from orchestration.systems.registry import SystemRegistry
+from orchestration.systems.unusable import UnusableSystem, UnusableSystemError
 
 SEE_ARGUMENTS_ONLY = frozenset({"function", "command", "mcp"})
 """Kinds of systems that are told nothing of a task but its tool, arguments, inputs and context."""
@@ -67,7 +68,10 @@ def _missing(name: str, wanted: Mapping[str, str], registry: SystemRegistry) -> 
     """Return what is missing of one system; None where nothing is."""
     if name not in registry:
         return f"System {name!r} is not configured here."
-    here = {tool: fingerprint_of(registry.get(name), tool or None) for tool in wanted}
+    system = registry.get(name)
+    here = {tool: fingerprint_of(system, tool or None) for tool in wanted}
+    if isinstance(system, UnusableSystem) and here != wanted:
+        return str(UnusableSystemError(name, system.reason))
     absent = [tool for tool in wanted if not here[tool]]
     other = [tool for tool in wanted if here[tool] and here[tool] != wanted[tool]]
     said = []

@@ -33,6 +33,9 @@ _TOO_LARGE = "answer too large"
 _TOO_LARGE_EVENT = re.compile(r"event exceeded the \d+ byte limit")
 """How our own transports, and the client for an event of a stream, word that an answer is over the limit."""
 
+_UNREADABLE = "the server's answer could not be read"
+"""How our own transport words that an answer is no message of the protocol."""
+
 _BAD_ARGUMENTS = re.compile(
     r"MCP error -32602|validation errors? for|input validation error|invalid arguments", re.IGNORECASE
 )
@@ -60,6 +63,11 @@ def is_too_large(message: str) -> bool:
     return _TOO_LARGE in message or _TOO_LARGE_EVENT.search(message) is not None
 
 
+def unreadable(why: str) -> str:
+    """Return the words of an error for an answer that is no message of the protocol."""
+    return f"{_UNREADABLE}: {bounded(why, 300)}"
+
+
 def answer_too_large(limit: int) -> AttemptFailedError:
     """Return the failure for an answer over the limit; the tool has run."""
     text = (
@@ -71,6 +79,8 @@ def answer_too_large(limit: int) -> AttemptFailedError:
 
 def protocol_error(code: int, message: str) -> AttemptFailedError:
     """Return the failure for a JSON-RPC error of the server."""
+    if message.startswith(_UNREADABLE):
+        return unusable(message)
     text = f"The server refused the call: {bounded(message)} ({code})"
     if code == _INVALID_PARAMS:
         kind = "unknown_tool" if _UNKNOWN_TOOL.search(message) else "invalid_arguments"

@@ -1,7 +1,7 @@
 """A server process on the other end of stdin and stdout: the transport of an MCP client.
 
 May import: orchestration.systems.{base, guardian, marked_processes, mcp_errors, processes}, mcp (late), anyio,
-stdlib.
+pydantic, stdlib.
 
 The client library has a transport of its own; this one is stricter about what a stranger's process may do to us:
 
@@ -9,6 +9,7 @@ The client library has a transport of its own; this one is stricter about what a
   call alone gets an error instead. One that never ends closes the connection.
 * A line that is no message (a banner, a stray `print`) is passed over and remembered, so that a server that never
   speaks the protocol can be told by what it wrote; too many of them close the connection.
+* An answer to a call that is no message after all (its data nest too deeply, say) fails that call at once, with why.
 * The process and everything it starts carry a mark in their environment, and are ended with the connection, wherever
   they went. The guardian ends them where we can't (`guardian.py`).
 """
@@ -16,6 +17,7 @@ The client library has a transport of its own; this one is stricter about what a
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import anyio
 import anyio.abc
+from pydantic import ValidationError
 
 from orchestration.systems.base import bounded
 from orchestration.systems.guardian import guardian
@@ -35,7 +38,7 @@ from orchestration.systems.marked_processes import (
     find_processes,
     new_mark,
 )
-from orchestration.systems.mcp_errors import too_large
+from orchestration.systems.mcp_errors import too_large, unreadable
 from orchestration.systems.processes import release, signal_group
 
 if TYPE_CHECKING:
@@ -219,23 +222,19 @@ class _Messages:
 
         try:
             return [SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))]
-        except ValueError:
+        except ValueError as exc:
+            if (identity := _answered_by(line)) is not None:
+                return [_error(identity, unreadable(_why(exc)))]
             self._stray(line[:EDGE_BYTES].decode("utf-8", "replace"))
             return []
 
     def _instead(self, head: bytes, tail: bytes, size: int) -> list[Any]:
         """Return the error a call gets in place of its answer; when nobody can say whose it was, give up."""
-        answered = _ANSWERS_AT_HEAD.match(head) or _ANSWERS_AT_TAIL.search(tail)
-        if answered is None:
+        identity = _id_at_an_edge(head, tail)
+        if identity is None:
             self._give_up(f"a message of {size:,} bytes; at most {self._max_bytes:,} are allowed")
             return []
-        from mcp.shared.message import SessionMessage
-        from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError
-
-        text = answered["id"].decode("utf-8", "replace")
-        identity: int | str = int(text) if text.isdigit() else text.strip('"')
-        error = ErrorData(code=INTERNAL_ERROR, message=too_large(size, self._max_bytes))
-        return [SessionMessage(JSONRPCError(jsonrpc="2.0", id=identity, error=error))]
+        return [_error(identity, too_large(size, self._max_bytes))]
 
     def _stray(self, line: str) -> None:
         self._strays += 1
@@ -247,6 +246,56 @@ class _Messages:
         if not self.is_hopeless:
             self.is_hopeless = True
             self._on_hopeless(f"the server wrote {what}")
+
+
+def _answered_by(line: bytes) -> int | str | None:
+    """Return the id of the call that a line answers although it is no message; None where it is something else.
+
+    A line of a log may have an id, too: only one that says which protocol it speaks is taken for an answer.
+    """
+    try:
+        found = json.loads(line)
+    except RecursionError:
+        pass  # the very line that can't be read
+    except ValueError:
+        return None
+    else:
+        if not isinstance(found, dict) or found.get("jsonrpc") != "2.0" or "method" in found:
+            return None
+        identity = found.get("id")
+        return identity if type(identity) in (int, str) else None
+    head, tail = line[:EDGE_BYTES], line[-EDGE_BYTES:]
+    if not any(re.search(_VERSION, edge) for edge in (head, tail)) or b'"method"' in head:
+        return None
+    return _id_at_an_edge(head, tail)
+
+
+def _id_at_an_edge(head: bytes, tail: bytes) -> int | str | None:
+    """Return the id of the call a message answers by its beginning or its end; None where it can't be told."""
+    answered = _ANSWERS_AT_HEAD.match(head) or _ANSWERS_AT_TAIL.search(tail)
+    if answered is None:
+        return None
+    text = answered["id"].decode("utf-8", "replace")
+    return int(text) if text.isdigit() else text.strip('"')
+
+
+def _error(identity: int | str, message: str) -> SessionMessage:
+    """Return the error a call gets in place of its answer."""
+    from mcp.shared.message import SessionMessage
+    from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError
+
+    error = ErrorData(code=INTERNAL_ERROR, message=message)
+    return SessionMessage(JSONRPCError(jsonrpc="2.0", id=identity, error=error))
+
+
+def _why(exc: ValueError) -> str:
+    """Return what is wrong with a line, without the line."""
+    if isinstance(exc, ValidationError):
+        return "; ".join(
+            f"{'.'.join(map(str, each['loc'][:4]))}: {each['msg']}" if each["loc"] else each["msg"]
+            for each in exc.errors(include_input=False, include_url=False)[:2]
+        )
+    return str(exc)
 
 
 async def _end(process: anyio.abc.Process, mark: str) -> None:

@@ -1,6 +1,6 @@
 """A pool of worker processes that survives what its functions do: one that dies takes one call with it.
 
-May import: orchestration.errors, orchestration.systems.{carried_errors, signs, worker_process}, stdlib.
+May import: orchestration.errors, orchestration.systems.{base, carried_errors, signs, worker_process}, stdlib.
 
 `ProcessPool` is a `concurrent.futures.Executor` that promises more than the standard one:
 
@@ -22,16 +22,17 @@ import os
 import pickle
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from typing import Any, ParamSpec, TypeVar
 
 from orchestration.errors import AttemptFailedError
+from orchestration.systems.base import bounded
 from orchestration.systems.carried_errors import rebuilt
 from orchestration.systems.signs import Heartbeat, ProgressReport, RemoteFunction
-from orchestration.systems.worker_process import ProcessOptions, WorkerProcess, not_started
+from orchestration.systems.worker_process import NoMessageError, ProcessOptions, WorkerProcess, not_started
 
 __all__ = ["ProcessOptions", "ProcessPool"]
 
@@ -237,7 +238,7 @@ class _Keeper(threading.Thread):
             message = job.message()
         except Exception as exc:
             raise _unpicklable("arguments", f"{type(exc).__name__}: {exc}") from exc
-        worker = self._sent(message)
+        worker = self._sent(message, job)
         limit = self._pool.options.max_tasks_per_worker
         try:
             value = self._watch(job, worker)
@@ -258,14 +259,14 @@ class _Keeper(threading.Thread):
                 self._end_worker()
         return value
 
-    def _sent(self, message: bytes) -> WorkerProcess:
+    def _sent(self, message: bytes, job: _Job) -> WorkerProcess:
         """Hand a message to a worker that lives: one that died while it was idle never had it."""
         for is_last_try in (False, True):
             worker = self._worker
             if worker is None:
                 worker = self._worker = WorkerProcess(self._pool.options)
             try:
-                worker.send(message)
+                worker.send(message, lambda: job.is_stopped, self._wake)
             except OSError:
                 self._end_worker()
                 if is_last_try:
@@ -293,23 +294,50 @@ class _Keeper(threading.Thread):
                 self._wake.recv_bytes()
                 continue
             if worker.connection in ready:
-                try:
-                    message = pickle.loads(worker.connection.recv_bytes())  # noqa: S301  (from a function we chose)
-                except (EOFError, OSError):
-                    raise self._died() from None
-                except Exception as exc:
-                    raise _unpicklable("result", f"{type(exc).__name__}: {exc}") from exc
-                match message:
-                    case ("result", value):
-                        return value
-                    case ("error", chain):
-                        raise rebuilt(chain)
-                    case ("unpicklable", what, why):
-                        raise _unpicklable(what, why)
-                    case _:
-                        _pass_on(message, job)
+                for message in self._messages(worker):
+                    match message:
+                        case ("result", value):
+                            return value
+                        case ("error", chain):
+                            raise rebuilt(chain)
+                        case ("unpicklable", what, why):
+                            raise _unpicklable(what, why)
+                        case _ if not _pass_on(message, job):
+                            raise self._wrote(f"it begins {bounded(repr(message), 50)}")
             elif worker.has_ended:
                 raise self._died()
+
+    def _messages(self, worker: WorkerProcess) -> Iterator[Any]:
+        """Yield what has come from a worker.
+
+        Raises:
+            AttemptFailedError: It died, it wrote what is no message, or a result can't be read here.
+        """
+        received = worker.receive()
+        while True:
+            try:
+                data = next(received, None)
+            except NoMessageError as exc:
+                raise self._wrote(str(exc)) from None
+            except (EOFError, OSError):
+                raise self._died() from None
+            if data is None:
+                return
+            try:
+                message = pickle.loads(data)  # noqa: S301  (from a function we chose)
+            except Exception as exc:
+                raise _unpicklable("result", f"{type(exc).__name__}: {exc}") from exc
+            yield message
+
+    def _wrote(self, what: str) -> AttemptFailedError:
+        """End a worker that wrote to the pipe of its answers what is none, and return the failure of its call."""
+        self._end_worker()
+        return AttemptFailedError(
+            f"The worker process wrote to the pipe of its answers what is no answer ({what}), and was ended. "
+            "Fix: let the function write only to files that it has opened itself.",
+            "worker_died",
+            effect_open=True,
+        )
 
     def _died(self) -> AttemptFailedError:
         """Return the failure of a call whose worker has died."""
@@ -328,8 +356,8 @@ class _Keeper(threading.Thread):
         return worker.end(self._pool.options.kill_grace_seconds) if worker is not None else ""
 
 
-def _pass_on(message: tuple[Any, ...], job: _Job) -> None:
-    """Hand a sign of life on; what can't be made out is none."""
+def _pass_on(message: Any, job: _Job) -> bool:
+    """Hand a sign of life on; return whether it was one."""
     match message:
         case ("beat",):
             if job.heartbeat is not None:
@@ -337,8 +365,11 @@ def _pass_on(message: tuple[Any, ...], job: _Job) -> None:
         case ("progress", done, total, words):
             if job.progress is not None:
                 job.progress(done, total, words)
-        case _:
+        case ("ready",):
             pass
+        case _:
+            return False
+    return True
 
 
 def _unpicklable(what: str, why: str) -> AttemptFailedError:

@@ -49,7 +49,7 @@ def main(connection_number: int, lifeline: int) -> None:
         sys.stdout.reconfigure(line_buffering=True)  # it is a log here, and a worker may end at any time
     connection = Connection(connection_number)
     try:
-        _, path, main_module, memory_bytes = pickle.loads(connection.recv_bytes())  # noqa: S301  (from our parent)
+        _, path, main_module, memory_bytes, max_bytes = pickle.loads(connection.recv_bytes())  # noqa: S301  (from our parent)
         sys.path[:] = path
         _main.update(main_module)
         if memory_bytes is not None:
@@ -58,7 +58,7 @@ def main(connection_number: int, lifeline: int) -> None:
         while True:
             data = connection.recv_bytes()
             signs = _Signs(connection)
-            answer = _answer(signs, data)
+            answer = _answer(signs, data, max_bytes)
             signs.end()
             connection.send_bytes(answer)
             del data, answer  # neither must live on while the worker is idle
@@ -129,8 +129,8 @@ class _Signs:
                 self._connection.send_bytes(data)
 
 
-def _answer(signs: _Signs, data: bytes) -> bytes:
-    """Make one call and return the message about its end."""
+def _answer(signs: _Signs, data: bytes, max_bytes: int) -> bytes:
+    """Make one call and return the message about its end, of so many bytes at most."""
     try:
         _, target, function, variables, places, positional, keywords = _Unpickler(io.BytesIO(data)).load()
         if target:
@@ -146,12 +146,19 @@ def _answer(signs: _Signs, data: bytes) -> bytes:
     except BaseException as exc:  # noqa: BLE001  (handed to the caller, whatever it is)
         return pickle.dumps(("error", _chain(exc)))
     try:
-        return pickle.dumps(("result", value), pickle.HIGHEST_PROTOCOL)
+        answer = pickle.dumps(("result", value), pickle.HIGHEST_PROTOCOL)
     except MemoryError as exc:
         return pickle.dumps(("error", _chain(exc)))
     except Exception as exc:  # noqa: BLE001  (so does pickling)
         why = f"{type(exc).__name__}: {exc}"
-        return pickle.dumps(("unpicklable", f"result, of type {type(value).__qualname__},", why))
+        return _unpicklable(value, why)
+    if len(answer) > max_bytes:
+        return _unpicklable(value, f"it has {len(answer):,} bytes; at most {max_bytes:,} are allowed")
+    return answer
+
+
+def _unpicklable(value: Any, why: str) -> bytes:
+    return pickle.dumps(("unpicklable", f"result, of type {type(value).__qualname__},", why))
 
 
 def _call(function: Callable[..., Any], positional: list[Any], keywords: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ when that one leaves first, they move to another's.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
@@ -41,6 +41,8 @@ CHECK_SECONDS = 10.0
 SURVEY_SECONDS = 30.0
 """Longest wait for a system's tools: a server may have to be downloaded and started first."""
 
+PATIENCE_SECONDS = 5.0
+"""Longest wait for the tools of systems without which a caller can do."""
 
 SILENT_SECONDS = 60.0
 """How long a system that did not list its tools in time is taken to have none: nobody waits for it meanwhile."""
@@ -113,6 +115,8 @@ class SystemRegistry:
         self._locks: dict[str, anyio.Lock] = {}
         self._silent: dict[str, tuple[float, Survey]] = {}
         """Systems that did not answer in time when they were asked last, with when that was."""
+        self._slow: dict[str, tuple[float, Survey]] = {}
+        """The same of systems for which nobody waited longer, for others were enough."""
 
     def __contains__(self, name: object) -> bool:
         return name in self._systems
@@ -235,41 +239,83 @@ class SystemRegistry:
     # Questions to all
 
     async def survey(
-        self, names: Sequence[str] | None = None, *, timeout_seconds: float = SURVEY_SECONDS
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        timeout_seconds: float = SURVEY_SECONDS,
+        is_enough: Callable[[Mapping[str, Survey]], bool] | None = None,
     ) -> dict[str, Survey]:
         """Ask systems for their tools, all at once; one that can't be asked says why.
 
-        One that has just kept everybody waiting to the end is not asked again for `SILENT_SECONDS`.
+        One that has just kept everybody waiting to the end is not asked again for `SILENT_SECONDS`; one that took
+        longer than `PATIENCE_SECONDS` when others were enough is asked meanwhile only where they are not.
 
         Args:
             names: Which; all when absent.
             timeout_seconds: Longest wait for each.
+            is_enough: Whether these answers will do: then nobody waits for the others beyond `PATIENCE_SECONDS`.
         """
         asked = list(self._systems if names is None else names)
         found: dict[str, Survey] = {}
+        slow: dict[str, Survey] = {}
+        if is_enough is not None:
+            slow = {name: self._slow[name][1] for name in asked if _is_recent(self._slow.get(name))}
+            await self._survey(
+                [name for name in asked if name not in slow], found, timeout_seconds, is_enough
+            )
+            if slow and is_enough(found):
+                return {name: found.get(name) or slow[name] for name in asked}
+        await self._survey([name for name in asked if name not in found], found, timeout_seconds, is_enough)
+        return {name: found[name] for name in asked}
+
+    async def _survey(
+        self,
+        names: Sequence[str],
+        found: dict[str, Survey],
+        timeout_seconds: float,
+        is_enough: Callable[[Mapping[str, Survey]], bool] | None,
+    ) -> None:
+        """Add the answers of some systems to those found."""
+        patience_ends = anyio.current_time() + PATIENCE_SECONDS
+
+        def stop_if_enough() -> None:
+            has_waited = anyio.current_time() >= patience_ends
+            if found.keys() >= set(names) or (is_enough is not None and has_waited and is_enough(found)):
+                asking.cancel_scope.cancel()  # the wait for the end of our patience, and for whoever is silent
 
         async def ask(name: str) -> None:
-            silent = self._silent.get(name)
-            if silent is not None and anyio.current_time() - silent[0] < SILENT_SECONDS:
-                found[name] = silent[1]
-                return
-            survey = Survey(error=f"no answer within {timeout_seconds:g} s")
-            with anyio.move_on_after(timeout_seconds) as limit:
-                try:
-                    survey = Survey(tools=self._without_secrets(await (await self.ready(name)).list_tools()))
-                except Exception as exc:  # noqa: BLE001  (one system's fault must not hide the others)
-                    words = self.redactor.text(str(exc) or type(exc).__name__)
-                    survey = Survey(error=bounded(words, 500))
-            found[name] = survey
-            if limit.cancelled_caught:
-                self._silent[name] = (anyio.current_time(), survey)
-            else:
-                self._silent.pop(name, None)
+            found[name] = await self._ask(name, timeout_seconds)
+            stop_if_enough()
 
         async with anyio.create_task_group() as asking:
-            for name in asked:
+            for name in names:
                 asking.start_soon(ask, name)
-        return {name: found[name] for name in asked}
+            if is_enough is not None and names:
+                await anyio.sleep_until(patience_ends)
+                stop_if_enough()
+        for name in names:
+            if name not in found:
+                found[name] = Survey(error=f"no answer within {PATIENCE_SECONDS:g} s")
+                self._slow[name] = (anyio.current_time(), found[name])
+
+    async def _ask(self, name: str, timeout_seconds: float) -> Survey:
+        """Ask one system for its tools, unless it has just kept everybody waiting."""
+        silent = self._silent.get(name)
+        if silent is not None and _is_recent(silent):
+            return silent[1]
+        survey = Survey(error=f"no answer within {timeout_seconds:g} s")
+        with anyio.move_on_after(timeout_seconds) as limit:
+            try:
+                survey = Survey(tools=self._without_secrets(await (await self.ready(name)).list_tools()))
+            except Exception as exc:  # noqa: BLE001  (one system's fault must not hide the others)
+                words = self.redactor.text(str(exc) or type(exc).__name__)
+                survey = Survey(error=bounded(words, 500))
+        if limit.cancelled_caught:
+            self._silent[name] = (anyio.current_time(), survey)
+        else:
+            self._silent.pop(name, None)
+            self._slow.pop(name, None)
+        return survey
 
     async def check_all(self, *, timeout_seconds: float = CHECK_SECONDS) -> dict[str, Health]:
         """Return every system's health, asked all at once, in order of the systems."""
@@ -297,6 +343,10 @@ class SystemRegistry:
         if not redactor:
             return tools
         return [_told(tool, redactor) for tool in tools]
+
+
+def _is_recent(answer: tuple[float, Survey] | None) -> bool:
+    return answer is not None and anyio.current_time() - answer[0] < SILENT_SECONDS
 
 
 def _told(tool: ToolInfo, redactor: Redactor) -> ToolInfo:

@@ -9,7 +9,7 @@ Every attempt goes through `admit` and tells its ticket how it ended. From that 
   by what says that this tool of it does not answer (`verdicts.py` tells them apart). An attempt at an open one is
   refused at once, as `circuit_open`;
 * the concurrency limit of systems of other people, from the times of their answers (`limiter.py`);
-* how long a system that answered "too many requests" is left alone.
+* how long a system that answered "too many requests", or when it will be there again, is left alone.
 
 Limit, rate and rest are a `Gate`, which the engine's scheduler keeps: what a system can't take now waits there and
 holds no slot. A breaker is no gate: what it refuses is to go on elsewhere at once, where it can.

@@ -1,7 +1,7 @@
 """Decides, before anything starts, which system each task goes to.
 
-May import: orchestration.{dag, errors, fallbacks, models, ports}, orchestration.engine.inputs,
-orchestration.systems.{base, registry, router_choice, routing_aids}, stdlib.
+May import: orchestration.{dag, errors, fallbacks, models, ports}, orchestration.systems.{base, registry,
+router_acceptance, router_choice, router_questions, routing, routing_aids}, stdlib.
 
 In this order, for each task:
 
@@ -17,15 +17,16 @@ In this order, for each task:
 5. Else the calling agent, where it may be asked (`allows_agent`), for a task that names no tool: a name that nothing
    knows is most likely misspelled.
 6. Else nothing can run it. All such tasks are refused together.
+
+What looks at a task's result (`acceptance.tool`) is found as well: `router_acceptance.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from orchestration.dag import TaskDAG
-from orchestration.engine.inputs import Routes
 from orchestration.errors import (
     AttemptError,
     InvalidArgumentError,
@@ -33,13 +34,18 @@ from orchestration.errors import (
     StorageError,
     UnroutableTaskError,
 )
-from orchestration.fallbacks import fallback_nodes, fallbacks_in
-from orchestration.models import AUTO, Fallback, TaskId, TaskNode
+from orchestration.fallbacks import fallback_nodes
+from orchestration.models import AUTO, TaskId, TaskNode
 from orchestration.ports import History, System
 from orchestration.systems.base import base_task_id, listed, nearest
 from orchestration.systems.registry import SURVEY_SECONDS, Survey, SystemRegistry
+from orchestration.systems.router_acceptance import Known, checking_system
 from orchestration.systems.router_choice import Candidate, Choice, choose
+from orchestration.systems.router_questions import questions_of
+from orchestration.systems.routing import Routing, routed_dag, routes_of
 from orchestration.systems.routing_aids import RoutingAids, plainly_means
+
+__all__ = ["Routing", "route", "routed_dag", "routes_of"]
 
 CONTROLLER_KIND = "controller"
 """Systems of this kind run tasks from their description alone, with a tool's name or without."""
@@ -66,27 +72,6 @@ MAX_EXPLAINED = 50
 """How many unroutable tasks get suggestions; comparing names is slow, and nobody reads more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Routing:
-    """Where each task goes."""
-
-    routes: dict[TaskId, str] = field(default_factory=dict)
-    """System by task."""
-    tools: dict[TaskId, str | None] = field(default_factory=dict)
-    """Tool by task; None where the system needs none, or could not be asked and the task names none."""
-    others: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
-    """Further systems that can do the same, best first, of tasks that leave the choice to the router."""
-    fallbacks: dict[TaskId, tuple[str, ...]] = field(default_factory=dict)
-    """Where each of a task's nested fallbacks goes, outermost first."""
-    fallback_tools: dict[TaskId, tuple[str | None, ...]] = field(default_factory=dict)
-    """What runs there."""
-    reasons: dict[TaskId, str] = field(default_factory=dict)
-    """Why each task goes where it goes, in a few words."""
-    choices: dict[TaskId, Choice] = field(default_factory=dict)
-    """The same as data, with all that were considered; of tasks that left a choice."""
-    warnings: list[str] = field(default_factory=list)
-
-
 async def route(
     dag: TaskDAG,
     registry: SystemRegistry,
@@ -109,40 +94,13 @@ async def route(
     Raises:
         UnroutableTaskError: Some tasks can't be run by anything here; lists each with what to do.
     """
-    preferences = {task.system_preference for task in dag.nodes.values()}
-    preferences |= {
-        each.system_preference for task in dag.nodes.values() for each in fallbacks_in(task.fallback)
-    }
-    everything = any(name not in registry for name in preferences)
-    wanted = [name for name in registry if everything or name in preferences]
-    surveys = await registry.survey(wanted, timeout_seconds=timeout_seconds)
-    router = _Router(registry, surveys, aids or registry.aids, allows_agent=allows_agent)
-    return await router.route(dag, tasks_before)
-
-
-def routes_of(routing: Routing) -> Routes:
-    """Return a routing as the engine is told it."""
-    return Routes(
-        systems=routing.routes, others=routing.others, fallbacks=routing.fallbacks, reasons=routing.reasons
+    served = _served_by(registry)
+    questions = questions_of(dag, registry, served, AGENT_KIND)
+    surveys = await registry.survey(
+        questions.systems, timeout_seconds=timeout_seconds, is_enough=questions.is_enough
     )
-
-
-def routed_dag(dag: TaskDAG, routing: Routing) -> TaskDAG:
-    """Return a copy of a DAG in which every task and fallback names the tool that was chosen for it."""
-    twin = dag.copy()
-    for task_id, node in dag.nodes.items():
-        tool = routing.tools.get(task_id) or node.tool
-        fallback = _with_tools(node.fallback, routing.fallback_tools.get(task_id, ()))
-        if tool != node.tool or fallback != node.fallback:
-            twin.nodes[task_id] = replace(node, tool=tool, fallback=fallback)
-    return twin
-
-
-def _with_tools(fallback: Fallback | None, tools: Sequence[str | None]) -> Fallback | None:
-    if fallback is None or not tools:
-        return fallback
-    inner = _with_tools(fallback.fallback, tools[1:])
-    return replace(fallback, tool=tools[0] or fallback.tool, fallback=inner)
+    router = _Router(registry, surveys, served, aids or registry.aids, allows_agent=allows_agent)
+    return await router.route(dag, tasks_before)
 
 
 class _Router:
@@ -152,6 +110,7 @@ class _Router:
         self,
         registry: SystemRegistry,
         surveys: Mapping[str, Survey],
+        served: Mapping[str, str],
         aids: RoutingAids,
         *,
         allows_agent: bool,
@@ -175,12 +134,8 @@ class _Router:
         self._meant: dict[str, Sequence[tuple[str, str]]] = {}
         self._problems: list[Problem] = []
         self._not_configured: dict[str, list[TaskId]] = {}
-        self._served = {
-            other: name for name in reversed(list(registry)) for other in served_names(registry.get(name))
-        }
-        for name in reversed(self._capable):
-            if self._kinds[name] in _NAMED_KINDS:
-                self._served[self._kinds[name]] = name
+        self._served = served
+        self._known = Known(registry, surveys, self._by_tool, served, self._controllers, AGENT_KIND)
 
     async def route(self, dag: TaskDAG, tasks_before: int) -> Routing:
         """Route every task, then refuse all that could not be."""
@@ -200,6 +155,7 @@ class _Router:
                 others = self._others(task, found)
                 if others:
                     routing.others[task.task_id] = others
+                await self._route_check(task, found.system, f"{path}.acceptance", routing)
             if task.fallback is not None:
                 await self._route_fallbacks(task, path, routing)
         if self._problems:
@@ -226,6 +182,16 @@ class _Router:
             self._history = await self._aids.history(kinds)
         except StorageError:
             return  # a routing without the past is still a good one
+
+    async def _route_check(self, task: TaskNode, own: str, path: str, routing: Routing) -> None:
+        asked = task.acceptance
+        if asked is None or asked.tool is None:
+            return
+        found = await checking_system(asked, asked.tool, task, own, path, self._known)
+        if isinstance(found, Problem):
+            self._problems.append(found)
+        else:
+            routing.checks[task.task_id] = found
 
     async def _route_fallbacks(self, task: TaskNode, path: str, routing: Routing) -> None:
         found: list[Choice] = []
@@ -403,6 +369,14 @@ class _Router:
             if survey.error is not None
         ]
         return warnings
+
+
+def _served_by(registry: SystemRegistry) -> dict[str, str]:
+    """Return the first system by each name, besides its own, under which it takes tasks."""
+    backwards = list(reversed(registry.names))
+    served = {other: name for name in backwards for other in served_names(registry.get(name))}
+    kinds = ((registry.get(name).kind, name) for name in backwards)
+    return served | {kind: name for kind, name in kinds if kind in _NAMED_KINDS}
 
 
 def served_names(system: System) -> frozenset[str]:

@@ -3,11 +3,14 @@
 May import: orchestration.{models, records}, stdlib.
 
 A tool is taken by its description only where that is plainly what the task means. The order a search gives is a
-guess, and its scores mean different things from index to index; so three things that can be checked must hold, too:
+guess, and its scores mean different things from index to index; so what can be checked must hold, too:
 
 * the task's arguments fit the tool: every required one is there, none is unknown, none of another type;
-* every word of the tool's name stands in the task's description (`read_file` for "Read the file notes.txt");
-* no other tool of another name passes both.
+* every word of the tool's name stands in the task's description (`read_file` for "Read the file notes.txt"), and it
+  has at least two: `delete` or `list` alone is said of anything;
+* the description forbids and excepts nothing ("do not", "without", "only"): which of its words that is about, nobody
+  can tell by looking at words, and the one tool they name may be the one that is forbidden;
+* no other tool of another name passes all of these.
 
 Anything less goes to a system that understands descriptions, or is refused with a hint: a tool that almost fits does
 something nobody asked for.
@@ -38,7 +41,14 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "object": (dict,),
 }
 _FEWEST_WORDS = 2
-"""Words a tool's name must have where the task passes it no arguments: `list` alone is said of anything."""
+"""Words a tool's name must have."""
+_NEGATION = re.compile(
+    r"(?<![a-z])(?:not|cannot|never|no|nor|none|nothing|nobody|neither|without|instead|rather\s+than|avoid\w*"
+    r"|refrain\w*|except|unless|only|forbid\w*|prevent\w*|prohibit\w*|refus\w*|[a-z]+n['\u2019\u02bc\u2032`]t"
+    r"|(?:do|does|did|is|are|was|were|has|have|had|wo|would|ca|could|must|should|need)nt)(?![a-z])",
+    re.IGNORECASE,
+)
+"""Words after which, or before which, a description may mean the opposite of what its other words say."""
 
 
 class FoundTool(Protocol):
@@ -74,6 +84,8 @@ class RoutingAids:
 def plainly_means(description: str, tool: str, arguments: Mapping[str, Json], schema: object) -> bool:
     """Whether a task's description and arguments leave no doubt that a tool is meant.
 
+    A description that forbids anything never does, nor does a name of one word.
+
     Args:
         description: The task's.
         tool: The tool's name.
@@ -81,9 +93,9 @@ def plainly_means(description: str, tool: str, arguments: Mapping[str, Json], sc
         schema: JSON Schema of the tool's arguments.
     """
     words = words_of(tool)
-    if not words or not words <= words_of(description):
+    if len(words) < _FEWEST_WORDS or not words <= words_of(description) or _NEGATION.search(description):
         return False
-    return (bool(arguments) or len(words) >= _FEWEST_WORDS) and arguments_fit(arguments, schema)
+    return arguments_fit(arguments, schema)
 
 
 def arguments_fit(arguments: Mapping[str, Json], schema: object) -> bool:

@@ -6,7 +6,8 @@ May import: orchestration.models, stdlib. Pure.
 * `timeout`, a status of 500 and above, a connection closed in the middle of an answer, and whatever else may be
   retried and leaves open whether the work was done: somebody was there and did not cope. Speaks of the tool, for its
   neighbours may do well; of the system where it has no tools.
-* `rate_limited`: it copes, and says so. An answer; the rest it asks for is kept elsewhere.
+* `rate_limited`, `http_429`: it copes, and says so. An answer; the rest it asks for (`asks_for_rest`, as does a 503
+  that says for how long) is kept elsewhere.
 * Everything else is an answer: a tool's own error, an exit code, a refusal of the arguments by the other side. That a
   task went wrong does not make its system a bad one.
 * Arguments that were never sent say nothing, nor does a cancellation.
@@ -25,8 +26,11 @@ from orchestration.models import ErrorRecord
 CIRCUIT_OPEN = "circuit_open"
 """Code of an attempt that a breaker refused."""
 
-RATE_LIMITED = "rate_limited"
-"""Code of an answer "too many requests", of every kind of system."""
+TOO_MANY_REQUESTS = frozenset({"rate_limited", "http_429"})
+"""Codes of an answer "too many requests": of what speaks its own words, and of what tells the status as it came."""
+
+_UNAVAILABLE_UNTIL = "http_503"
+"""Code of an answer that asks for a rest where it says for how long; else it is a fault like any other."""
 
 OWN_KINDS = frozenset({"function", "command", "agent"})
 """Kinds that run here, or wait for whoever is here."""
@@ -51,6 +55,13 @@ def is_own(kind: str) -> bool:
     return kind in OWN_KINDS
 
 
+def asks_for_rest(error: ErrorRecord) -> bool:
+    """Whether a failure is the system's wish to be left alone for a while, however its kind puts it."""
+    if error.code in TOO_MANY_REQUESTS:
+        return True
+    return error.code == _UNAVAILABLE_UNTIL and error.retryable and error.retry_after_seconds is not None
+
+
 def verdict_on(error: ErrorRecord, *, is_own: bool) -> Verdict:
     """Return what a failure says about its system.
 
@@ -62,7 +73,7 @@ def verdict_on(error: ErrorRecord, *, is_own: bool) -> Verdict:
         return Verdict.SYSTEM_FAULT
     if error.code in _NEVER_SENT:
         return Verdict.NEUTRAL
-    if is_own or error.code == RATE_LIMITED:
+    if is_own or error.code in TOO_MANY_REQUESTS:
         return Verdict.ANSWERED
     is_cut_off = error.retryable and error.effect_open
     if error.code == "timeout" or is_cut_off or _SERVER_FAULT.fullmatch(error.code):

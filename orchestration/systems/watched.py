@@ -8,6 +8,7 @@ breaker, health, limiter, verdicts}, stdlib.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -18,10 +19,17 @@ from orchestration.errors import AttemptFailedError
 from orchestration.logs import get_logger
 from orchestration.models import ErrorRecord
 from orchestration.systems.base import bounded
-from orchestration.systems.breaker import BreakerOptions, BreakerState, CircuitBreaker, Pass
+from orchestration.systems.breaker import BEFORE_ANY, BreakerOptions, BreakerState, CircuitBreaker, Pass
 from orchestration.systems.health import Change, SystemHealth, SystemPolicy, Tally
 from orchestration.systems.limiter import AdaptiveLimit
-from orchestration.systems.verdicts import CIRCUIT_OPEN, RATE_LIMITED, Verdict, is_own, verdict_on
+from orchestration.systems.verdicts import (
+    CIRCUIT_OPEN,
+    TOO_MANY_REQUESTS,
+    Verdict,
+    asks_for_rest,
+    is_own,
+    verdict_on,
+)
 
 ADAPTIVE_KINDS = frozenset({"mcp", "http", "alita", "kgot"})
 """Kinds of systems whose limit is found out: other people's. What runs here is limited by what it is."""
@@ -106,7 +114,9 @@ class Watched:
         self._changes: deque[Change] = deque(maxlen=KEPT_CHANGES)
         self._limit = _limit_of(kind, policy)
         self._rests = 0
-        """Answers "too many requests" in a row."""
+        """Rests in a row."""
+        self._rested = -math.inf
+        """When the last of them began."""
         rate = policy.rate
         self.gate = Gate(
             limit=policy.max_concurrent if self._limit is None else self._limit.limit,
@@ -157,7 +167,7 @@ class Watched:
             self._answered(leaves, now)
             if error is None and self._limit is not None:
                 self._limit.answered(tool, now - began, running)
-        self._learn_rest(error)
+        self._learn_rest(error, began, now)
         self._open_gate()
 
     def drop(self, leaves: list[tuple[Guard, Pass]]) -> None:
@@ -205,13 +215,15 @@ class Watched:
         system.breaker.dropped(leave)
         if others:
             self._failed(*others[0], error, now)
-        elif len(self._guards) < MAX_TOOLS:
-            guard = self._guards[tool] = Guard(
-                f"Tool {tool!r} of system {self._name!r}", self._policy.breaker
-            )
-            first = guard.breaker.admit(now)
-            assert first is not None, "a new breaker is closed"
-            self._failed(guard, first, error, now)
+            return
+        # Let through before the tool had a breaker; another attempt may have given it one meanwhile.
+        guard = self._guards.get(tool)
+        if guard is None:
+            if len(self._guards) >= MAX_TOOLS:
+                return
+            guard = Guard(f"Tool {tool!r} of system {self._name!r}", self._policy.breaker)
+            self._guards[tool] = guard
+        self._failed(guard, BEFORE_ANY, error, now)
 
     def _failed(self, guard: Guard, leave: Pass, error: ErrorRecord, now: float) -> None:
         why = guard.breaker.failed(leave, now)
@@ -225,23 +237,32 @@ class Watched:
 
     # The gate
 
-    def _learn_rest(self, error: ErrorRecord | None) -> None:
-        """Leave a system alone for as long as it asked for, or a while that doubles."""
-        if error is None or error.code != RATE_LIMITED:
+    def _learn_rest(self, error: ErrorRecord | None, began: float, now: float) -> None:
+        """Leave a system alone for as long as it asked for, or a while that doubles.
+
+        What was under way when the last rest began is answered "too many requests", too: that doubles nothing.
+        """
+        if error is None or not asks_for_rest(error):
             if error is None:
                 self._rests = 0
             return
         asked = error.retry_after_seconds
+        is_new = began > self._rested
+        if asked is None and not is_new:
+            return
         seconds = SHORTEST_REST_SECONDS * 2.0 ** min(self._rests, 20) if asked is None else asked
         seconds = max(0.0, min(seconds, LONGEST_REST_SECONDS))
-        self._rests += 1
+        if is_new:
+            self._rests += 1
+            self._rested = now
         until = self._clock.now_us() + round(seconds * 1_000_000)
         before = self.gate.closed_until_us
         if before is None or until > before:
             self._set_gate(replace(self.gate, closed_until_us=until))
+            why = "too many requests" if error.code in TOO_MANY_REQUESTS else "it is not available"
             whose = "it asked for that" if asked is not None else "it did not say for how long"
             self._note(
-                f"System {self._name!r} gets nothing for {_told_seconds(seconds)}: too many requests; {whose}",
+                f"System {self._name!r} gets nothing for {_told_seconds(seconds)}: {why}; {whose}",
                 "RATE_LEARNED",
             )
 

@@ -9,12 +9,15 @@ import contextlib
 import functools
 import os
 import pickle
+import selectors
 import signal
+import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import anyio
@@ -28,6 +31,16 @@ POLL_SECONDS = 0.25
 
 REAP_SECONDS = 5.0
 """Longest wait for a killed worker; only one stuck in the kernel takes it."""
+
+MAX_MESSAGE_BYTES = 256 * 1024 * 1024
+"""Longest message of a worker. It is also how garbage is told: text read as a length is far more than that."""
+
+CHUNK_BYTES = 1024 * 1024
+
+_LENGTH = struct.Struct("!i")
+"""What stands before each message, as `multiprocessing` writes it; -1 is followed by a longer one."""
+
+_LONG_LENGTH = struct.Struct("!iQ")
 
 _SCRIPT = Path(__file__).with_name("process_worker.py")
 
@@ -63,8 +76,14 @@ class ProcessOptions:
                 raise InvalidArgumentError(name, getattr(self, name), "a number of seconds, 0 or more")
 
 
+class NoMessageError(Exception):
+    """A worker wrote to its pipe what is no message; the text says what it was."""
+
+
 class WorkerProcess:
     """One worker process, seen from here; only the thread that made it touches it.
+
+    Nothing here waits for the pipe alone: a function can write to it, or keep its worker from reading it.
 
     Raises:
         AttemptFailedError: It could not be started (`worker_not_started`).
@@ -74,6 +93,8 @@ class WorkerProcess:
         self.calls = 0
         self._mark = new_mark()
         self.connection, theirs = Pipe()
+        os.set_blocking(self.connection.fileno(), False)  # this end only
+        self._incoming = bytearray()
         read_end, self._lifeline = os.pipe()
         files = (theirs.fileno(), read_end)
         try:
@@ -99,25 +120,76 @@ class WorkerProcess:
         self.poll_seconds = None if self.sentinels else POLL_SECONDS
         memory = options.memory_mb * 1024 * 1024 if options.memory_mb is not None else None
         self._is_greeted = False
-        self._hello = pickle.dumps(("hello", list(sys.path), _main_module(), memory))
+        self._hello = pickle.dumps(("hello", list(sys.path), _main_module(), memory, MAX_MESSAGE_BYTES))
 
     @property
     def has_ended(self) -> bool:
         """Whether the process has ended; it may have left messages."""
         return self.process.poll() is not None and not self.connection.poll()
 
-    def send(self, message: bytes) -> None:
-        """Hand a call over, which wakes the worker for the first time.
+    def send(self, message: bytes, is_stopped: Callable[[], bool], wake: Connection) -> None:
+        """Hand a call over, which wakes the worker for the first time; in part only when the call is stopped.
+
+        Args:
+            message: The call.
+            is_stopped: Whether the call has been stopped.
+            wake: What can be read when the answer to that may have changed.
 
         Raises:
-            OSError: It has ended, and has not made the call.
+            OSError: It has ended, or written what nobody asked for, and has not made the call.
         """
         if not self._is_greeted:
-            self.connection.send_bytes(self._hello)
+            self._write(_framed(self._hello), is_stopped, wake)
             self._is_greeted = True
-        elif self.process.poll() is not None:
+        elif self.process.poll() is not None or self._incoming or self.connection.poll():
             raise BrokenPipeError
-        self.connection.send_bytes(message)
+        self._write(_framed(message), is_stopped, wake)
+
+    def _write(self, data: bytes, is_stopped: Callable[[], bool], wake: Connection) -> None:
+        number = self.connection.fileno()
+        left = memoryview(data)
+        with selectors.DefaultSelector() as selector:
+            selector.register(number, selectors.EVENT_WRITE)
+            selector.register(wake, selectors.EVENT_READ)
+            for sentinel in self.sentinels:
+                selector.register(sentinel, selectors.EVENT_READ)
+            while left and not is_stopped():
+                ready = {key.fileobj for key, _ in selector.select(self.poll_seconds)}
+                if wake in ready:
+                    wake.recv_bytes()
+                if self.process.poll() is not None:
+                    raise BrokenPipeError
+                if number in ready:
+                    with contextlib.suppress(BlockingIOError):
+                        left = left[os.write(number, left[:CHUNK_BYTES]) :]
+
+    def receive(self) -> Iterator[bytearray]:
+        """Read once, and yield each message that is whole; what has come of the next one is kept.
+
+        Raises:
+            EOFError: It has closed its end.
+            OSError: The connection is lost.
+            NoMessageError: It wrote something else.
+        """
+        try:
+            chunk = os.read(self.connection.fileno(), CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        if not chunk:
+            raise EOFError
+        self._incoming += chunk
+        while len(self._incoming) >= _LENGTH.size:
+            (size,) = _LENGTH.unpack_from(self._incoming)
+            if not 0 < size <= MAX_MESSAGE_BYTES:
+                raise NoMessageError(f"it begins {bytes(self._incoming[:16])!r}")
+            end = _LENGTH.size + size
+            if len(self._incoming) < end:
+                return
+            message = self._incoming[_LENGTH.size : end]
+            if not (message.startswith(b"\x80") and message.endswith(b".")):  # every pickle does
+                raise NoMessageError(f"it begins {bytes(self._incoming[:16])!r}")
+            del self._incoming[:end]
+            yield message
 
     def end(self, grace_seconds: float) -> str:
         """End the process and all it has started, wherever that went; return how it ended."""
@@ -149,6 +221,12 @@ class WorkerProcess:
             RuntimeError
         ):  # the interpreter is ending: no thread can be started any more
             anyio.run(functools.partial(end_processes, carries_any_part([self._mark]), grace_seconds=0))
+
+
+def _framed(message: bytes) -> bytes:
+    """Return a message with its length before it."""
+    is_long = len(message) > 0x7FFF_FFFF
+    return (_LONG_LENGTH.pack(-1, len(message)) if is_long else _LENGTH.pack(len(message))) + message
 
 
 def not_started(reason: str) -> AttemptFailedError:

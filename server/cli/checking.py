@@ -6,6 +6,8 @@ May import: server.cli.*, config (late), orchestration (late), server.compositio
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
 
 FOUND_SHOWN = 10
 """Tools that `systems --find` shows."""
+
+DETAIL_CHARS = 300
+"""Most of what a system says of its health that is shown."""
+
+UNUSABLE_CHARS = 500
+"""Most of why a system can't run that is shown."""
 
 
 def register(commands: Commands) -> None:
@@ -65,6 +73,10 @@ def systems(args: argparse.Namespace, output: Output) -> int:
     if args.find is not None:
         return _find(settings, args.find, output)
     found = [_described(name, spec) for name, spec in settings.systems.items()]
+    found += [
+        {"name": name, "kind": each.kind, "unusable": each.reason}
+        for name, each in settings.unusable_systems.items()
+    ]
     if args.check:
         checked = check_systems(settings)
         found = [{**each, **checked[each["name"]]} for each in found]
@@ -107,22 +119,23 @@ def backup(args: argparse.Namespace, output: Output) -> int:
 def check_systems(settings: Settings) -> dict[str, dict[str, Any]]:
     """Ask every system whether it could run something now, and for its tools; all at once.
 
-    A system whose functions can't be imported is told like one that does not answer.
+    One that can't run as it is declared is told like one that does not answer.
     """
     import anyio
 
     from orchestration.systems.registry import SystemRegistry
 
-    made, broken = _make(settings)
-    found: dict[str, dict[str, Any]] = {name: {"ok": False, "detail": why} for name, why in broken.items()}
+    made = _make(settings)
+    found: dict[str, dict[str, Any]] = {}
 
     async def check() -> None:
         async with SystemRegistry(made, secrets=settings.secrets) as registry:
             for name, health in (await registry.check_all(timeout_seconds=30.0)).items():
-                found[name] = {"ok": health.ok, "detail": health.detail}
+                found[name] = {"ok": health.ok, "detail": _detail(made[name], health.detail)}
             for name, survey in (await registry.survey()).items():
                 if survey.error is not None and found[name]["ok"]:
-                    found[name] |= {"ok": False, "detail": f"can't list its tools: {survey.error}"}
+                    why = clip(f"can't list its tools: {survey.error}", DETAIL_CHARS)
+                    found[name] |= {"ok": False, "detail": why}
                 found[name]["tools"] = [
                     {"name": tool.name, "description": tool.description} for tool in survey.tools
                 ]
@@ -131,19 +144,22 @@ def check_systems(settings: Settings) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _make(settings: Settings) -> tuple[dict[str, System], dict[str, str]]:
-    """Return the systems that can be made, and why the others can't."""
-    from orchestration.errors import ConfigurationError
-    from server.composition import make_system
+def _make(settings: Settings) -> dict[str, System]:
+    """Return the systems; what an import prints is no part of the answer."""
+    from server.composition import make_systems
 
-    made: dict[str, System] = {}
-    broken: dict[str, str] = {}
-    for name, spec in settings.systems.items():
-        try:
-            made[name] = make_system(name, spec)
-        except ConfigurationError as error:
-            broken[name] = "; ".join(str(problem) for problem in error.problems)
-    return made, broken
+    with redirect_stdout(sys.stderr):
+        return make_systems(settings)
+
+
+def _detail(system: System, detail: str) -> str:
+    """Return what a system says of itself in one line: of a server that floods, no more than its beginning.
+
+    Why one can't run as it is declared are our own words, already bounded, and end with what to do.
+    """
+    from orchestration.systems.unusable import UnusableSystem
+
+    return clip(detail, len(detail) if isinstance(system, UnusableSystem) else DETAIL_CHARS)
 
 
 def _find(settings: Settings, wanted: str, output: Output) -> int:
@@ -153,7 +169,7 @@ def _find(settings: Settings, wanted: str, output: Output) -> int:
     from orchestration.systems.catalog import FoundTool, SystemOverview, ToolCatalog
     from orchestration.systems.registry import SURVEY_SECONDS, SystemRegistry
 
-    made, broken = _make(settings)
+    made = _make(settings)
 
     async def find() -> tuple[list[FoundTool], list[SystemOverview]]:
         async with SystemRegistry(made, secrets=settings.secrets) as registry:
@@ -161,7 +177,7 @@ def _find(settings: Settings, wanted: str, output: Output) -> int:
             return await catalog.search(wanted, FOUND_SHOWN), await catalog.overview()
 
     found, overview = anyio.run(find)
-    broken |= {each.name: each.error for each in overview if each.error is not None}
+    broken = {each.name: each.error for each in overview if each.error is not None}
     if output.is_json:
         tools = [
             {
@@ -225,11 +241,11 @@ def _show(found: list[dict[str, Any]], output: Output, *, is_checked: bool) -> N
     for each in found:
         tools = each.get("tools")
         told = each.get("target", "") if tools is None else ", ".join(tool["name"] for tool in tools)
-        row = [each["name"], each["kind"], clip(told, 100)]
+        if "unusable" in each and not is_checked:
+            row = [each["name"], clip(each["kind"]), f"can't run: {clip(each['unusable'], UNUSABLE_CHARS)}"]
+        else:
+            row = [each["name"], clip(each["kind"]), clip(told, 100)]
         if is_checked:
-            row[2:2] = [
-                ("ok" if each["ok"] else "FAIL")
-                + (f": {clip(each['detail'], 100)}" if each["detail"] else "")
-            ]
+            row[2:2] = [("ok" if each["ok"] else "FAIL") + (f": {each['detail']}" if each["detail"] else "")]
         rows.append(row)
     output.table(headings, rows, "No systems are configured; docs/configuration.md says how.")

@@ -14,7 +14,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from config.settings import FILE_NAME, Settings, config_path, load_settings, user_config_folder
+from config.settings import (
+    FILE_NAME,
+    Settings,
+    config_path,
+    load_settings,
+    unusable_warning,
+    user_config_folder,
+)
 from orchestration.errors import ConfigurationError
 from server.cli.checking import check_systems
 from server.cli.condition import database_findings
@@ -67,7 +74,10 @@ def _configuration(settings: Settings, named: Path | None) -> Iterator[Finding]:
     else:
         own = user_config_folder() / FILE_NAME
         yield Finding("configuration", ok=True, detail=f"the defaults; yours would be looked for at {own}")
+    of_systems = {unusable_warning(name, each) for name, each in settings.unusable_systems.items()}
     for warning in settings.warnings:
+        if warning in of_systems:
+            continue  # told where the systems are
         is_variable = warning.startswith("Environment variable")
         yield (
             Finding("environment", ok=False, detail=warning, fix="unset it or correct its name.")

@@ -67,14 +67,14 @@ async def test_a_driver_killed_at_a_point_is_taken_over_without_loss_or_repetiti
 @pytest.mark.parametrize(
     "point",
     [
-        "before_lease:1",
+        pytest.param("before_lease:1", marks=slow),
         "after_lease:1",
         "before_commit:1",
-        "inside_transaction:1",
+        pytest.param("inside_transaction:1", marks=slow),
         "after_commit:1",
-        "after_heartbeat:1",
+        pytest.param("after_heartbeat:1", marks=slow),
         "after_effect:1",
-        "before_release:1",
+        pytest.param("before_release:1", marks=slow),
     ],
 )
 @pytest.mark.parametrize("role", ["resume", pytest.param("serve", marks=slow)])

@@ -100,7 +100,8 @@ def test_with_json_even_a_usage_error_is_one_document(cli: CommandLine) -> None:
 def test_mistakes_in_the_configuration_are_told_one_a_line(cli: CommandLine) -> None:
     """Exit code 2; the same in JSON, with each problem's place and fix."""
     config = cli.write(
-        "config.yaml", "systems:\n  x: {kind: commando}\nadvanced_orchestration: {log_level: loud}\n"
+        "config.yaml",
+        "systems:\n  x: {kind: alita, base_ulr: x}\nadvanced_orchestration: {log_level: loud}\n",
     )
 
     answer = cli.inside("list")
@@ -109,15 +110,15 @@ def test_mistakes_in_the_configuration_are_told_one_a_line(cli: CommandLine) -> 
     assert answer.code == 2
     assert answer.err == (
         "error: The configuration has 2 mistakes:\n"
-        f"  {config}:2: systems.x.kind: 'commando' is no kind of system. Fix: write 'command'.\n"
+        f"  {config}:2: systems.x.base_ulr: unknown key 'base_ulr'. Fix: write 'base_url'.\n"
         f"  {config}:3: advanced_orchestration.log_level: is 'loud'; "
         "expected 'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'CRITICAL'.\n"
     )
     assert document["error"]["code"] == "invalid_configuration"
     assert document["error"]["problems"][0] == {
-        "path": f"{config}:2: systems.x.kind",
-        "message": "'commando' is no kind of system.",
-        "fix": "write 'command'.",
+        "path": f"{config}:2: systems.x.base_ulr",
+        "message": "unknown key 'base_ulr'.",
+        "fix": "write 'base_url'.",
     }
 
 

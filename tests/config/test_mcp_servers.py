@@ -155,6 +155,30 @@ def test_what_is_not_to_run_is_passed_over_with_a_word(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("switch", "word"),
+    [
+        ({"disabled": "true"}, " (`disabled` is 'true'; write true without quotes)"),
+        ({"disabled": "Yes"}, " (`disabled` is 'Yes'; write true without quotes)"),
+        ({"disabled": 1}, " (`disabled` is 1; write true without quotes)"),
+        ({"enabled": "false"}, " (`enabled` is 'false'; write false without quotes)"),
+        ({"enabled": False}, ""),
+    ],
+)
+def test_what_is_switched_off_in_other_words_is_off(tmp_path: Path, switch: Any, word: str) -> None:
+    """A server that runs against somebody's will is the worse mistake."""
+    found = read(
+        tmp_path / "mcp.json",
+        {"off": {"command": "a", **switch}, "on": {"command": "a", "disabled": "false"}},
+    )
+
+    assert list(found.servers) == ["on"]
+    assert found.unusable == {}
+    assert [each.partition(": ")[2] for each in found.warnings] == [
+        f"'off' is not used: it is switched off there{word}."
+    ]
+
+
 def test_names_that_are_none_become_names_and_it_is_said(tmp_path: Path) -> None:
     """None takes another's; reserved words neither."""
     names = ["My Files!", "My-Files", "auto", "日本", "a b", "a/b"]

@@ -346,7 +346,7 @@ def test_mistakes_in_systems_are_told_like_the_others(home: Path) -> None:
 systems:
   weather: {kind: http, base_url: "http://x"}
   alita: {kind: alita, base_ulr: "http://x"}
-  typo: {kind: comand}
+  fine: {kind: command, commands: {a: {argv: ["true"]}}}
   none: {}
   text: hello
   auto: {kind: command, commands: {a: {argv: [true]}}}
@@ -371,7 +371,6 @@ systems:
     assert mistakes(config) == [
         "my.yaml:3: systems.weather.operations: is missing. Fix: add 'operations'.",
         "my.yaml:4: systems.alita.base_ulr: unknown key 'base_ulr'. Fix: write 'base_url'.",
-        "my.yaml:5: systems.typo.kind: 'comand' is no kind of system. Fix: write 'command'.",
         f"my.yaml:6: systems.none.kind: is missing. Fix: add `kind: {kinds}`.",
         f"my.yaml:7: systems.text: is 'hello'; expected keys with `kind: {kinds}`.",
         "my.yaml:8: systems.auto: 'auto' is reserved: it lets the router choose. Fix: choose another name.",
@@ -418,6 +417,73 @@ systems:
         "environment variable NO_SUCH_TOKEN is not set. Fix: set NO_SUCH_TOKEN"
         in found.unusable_systems["remote"].reason
     )
+
+
+def test_a_system_of_an_unknown_kind_is_there_and_says_so_and_the_others_run(home: Path) -> None:
+    """With the nearest kind, else with all; other mistakes, also of the name, stop the start as ever."""
+    text = """
+systems:
+  typo: {kind: comand, whatever: 1}
+  old: {kind: ftp, url: "${NO_SUCH_URL}"}
+  secret: {kind: "${HUSH}"}
+  codebase: {kind: gone}
+  local: {kind: command, commands: {a: {argv: ["true"]}}}
+"""
+    config = written(home, text)
+
+    found = load_settings(config, {"HUSH": "hunter2-hunter2"})
+
+    assert list(found.systems) == ["local"], "not the packaged namesake either"
+    told = {name: (each.kind, each.reason) for name, each in found.unusable_systems.items()}
+    unset_fix = "Fix: set NO_SUCH_URL, or write $${ for a literal ${."
+    kinds = "the kinds are command, function, mcp, http, alita, kgot, agent."
+    assert told == {
+        "typo": (
+            "comand",
+            f"{config}:3: systems.typo.kind: 'comand' is no kind of system. Fix: write 'command'.",
+        ),
+        "old": (
+            "ftp",
+            f"{config}:4: systems.old.url: environment variable NO_SUCH_URL is not set. {unset_fix}",
+        ),
+        "secret": (
+            "${HUSH}",
+            f"{config}:5: systems.secret.kind: '${{HUSH}}' is no kind of system. Fix: {kinds}",
+        ),
+        "codebase": ("gone", f"{config}:6: systems.codebase.kind: 'gone' is no kind of system. Fix: {kinds}"),
+    }
+    assert [*found.warnings] == [f"System {name!r} can't run: {reason}" for name, (_, reason) in told.items()]
+    assert mistakes(written(home, "systems: {agent: {kind: ftp}, auto: {kind: ftp}}")) == [
+        (
+            "my.yaml:1: systems.agent: 'agent' is of kind 'ftp'; the calling agent is the one system of kind "
+            "'agent', and called so. Fix: write `agent: {kind: agent}`, or choose another name and kind."
+        ),
+        "my.yaml:1: systems.auto: 'auto' is reserved: it lets the router choose. Fix: choose another name.",
+    ]
+
+
+def test_two_systems_of_one_name_are_neither_and_the_others_run(home: Path) -> None:
+    """Nobody can say which was meant; a key that stands twice inside a system is a mistake as ever."""
+    twice = """
+systems:
+  a: {kind: function, functions: {x: "os:getpid"}}
+  b: {kind: function, functions: {x: "os:getpid"}}
+  a: {kind: mcp, command: x}
+  c: {kind: mcp, command: x}
+  c:
+"""
+    config = written(home, twice)
+
+    found = load_settings(config)
+
+    assert list(found.systems) == ["codebase", "b"]
+    assert {name: (each.kind, each.reason) for name, each in found.unusable_systems.items()} == {
+        "a": ("mcp", f"{config}:5: systems.a: stands on line 3 already. Fix: keep one."),
+        "c": ("unknown", f"{config}:7: systems.c: stands on line 6 already. Fix: keep one."),
+    }
+    assert mistakes(written(home, "systems:\n  a: {kind: mcp, command: x, command: y}")) == [
+        "my.yaml:2: systems.a.command: stands on line 2 already. Fix: keep one."
+    ]
 
 
 def test_a_bad_environment_variable_is_named() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from orchestration import AdvancedTaskOrchestrator, TaskDAG, TaskEdge, TaskNode
 from orchestration.claim_records import Claim
+from orchestration.edits.editing import EditRefusedError
 from orchestration.errors import (
     ClaimNotFoundError,
     InvalidArgumentError,
@@ -438,6 +439,20 @@ async def test_subtasks_that_are_no_plan_are_refused_and_the_claim_holds(
     with pytest.raises(Exception, match="nowhere"):
         await orchestrator.report_task(
             claim.claim_id, "progress", subtasks=[{"task_id": "x", "depends_on": ["nowhere"]}]
+        )
+
+    assert (await done(orchestrator, claim, 1)).verdict.is_accepted
+
+
+async def test_the_very_same_task_is_no_subtask_and_the_claim_holds(
+    office: Office, stack: AsyncExitStack
+) -> None:
+    """It would be what was tried already; that is said before anything is reported."""
+    orchestrator = await begin(office, stack, for_agent("a", description=""))
+    claim = await claimed(orchestrator)
+    with pytest.raises(EditRefusedError, match="tried already"):
+        await orchestrator.report_task(
+            claim.claim_id, "progress", subtasks=[{"task_id": "a", "system_preference": "agent"}]
         )
 
     assert (await done(orchestrator, claim, 1)).verdict.is_accepted

@@ -186,13 +186,14 @@ async def test_a_refusal_is_counted_where_the_task_goes_on_elsewhere_at_once(
     assert (totals.reported_done, totals.accepted, totals.refused) == (1, 0, 1)
 
 
+@pytest.mark.parametrize("own", [None, {"condition": "true"}])
 async def test_the_last_of_the_tasks_in_place_of_one_must_hold_the_same(
-    office: Office, stack: AsyncExitStack
+    office: Office, stack: AsyncExitStack, own: dict[str, Any] | None
 ) -> None:
-    """What was to hold does not go away by a split."""
+    """What was to hold does not go away by a split, whatever the new task asks of itself."""
     orchestrator = await begin(office, stack, for_agent("a", acceptance={"condition": "output.ok"}))
     claim = await claimed(orchestrator)
-    parts = [{"task_id": "part", "system_preference": "agent", "max_retries": 0}]
+    parts = [{"task_id": "part", "system_preference": "agent", "max_retries": 0, "acceptance": own}]
     await orchestrator.report_task(claim.claim_id, "progress", subtasks=parts)
     told = await done(orchestrator, await claimed(orchestrator), {"ok": False})
     result = await finished(orchestrator, "work-1")

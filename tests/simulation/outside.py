@@ -195,6 +195,9 @@ class Outside:
         if attempt.is_over:
             return
         if not attempt.is_external:
+            if attempt.driver.is_dead:  # it went with that process, which may have died in its sleep
+                attempt.is_over = True
+                return
             wakes_us = attempt.driver.is_asleep_until()
             if wakes_us is not None:  # it runs in that process, and stands still with it
                 self.times.later((wakes_us - self.times.now_us) / 1_000_000, self._act, attempt)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
 from orchestration.engine.state import State
 from orchestration.engine.task_state import TaskState
 from tests.engine_kit import assert_same
@@ -19,23 +23,19 @@ def fields_of(state: State) -> object:
             if name not in _UNCOMPARED and name != "tasks"
         },
         {
-            task_id: [
-                _plain(getattr(task, name))
-                for name in TaskState.__slots__
-                if name not in ("incoming", "outgoing")
-            ]
-            + [edge.delivers for edge in task.incoming]
+            task_id: [*map(_plain, _FIELDS(task)), *(edge.delivers for edge in task.incoming)]
             for task_id, task in state.tasks.items()
         },
     )
 
 
+_FIELDS = attrgetter(*(name for name in TaskState.__slots__ if name not in ("incoming", "outgoing")))
+_COPIES: dict[type, Callable[[Any], object]] = {dict: dict, list: list, set: set}
+
+
 def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return dict(value)
-    if isinstance(value, list):
-        return list(value)
-    return set(value) if isinstance(value, set) else value
+    copy = _COPIES.get(type(value))
+    return value if copy is None else copy(value)
 
 
 def compare(live: State, folded: State) -> None:

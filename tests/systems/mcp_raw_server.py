@@ -30,11 +30,17 @@ TOOLS: list[dict[str, Any]] = [
         "spread",
         "progress",
         "blocks",
+        "deep",
+        "no-result",
         "both",
         "secret",
         "die",
     )
 ] + [{"name": "say", "inputSchema": TEXT}]
+
+DEEP: dict[str, Any] = OBJECT
+for _ in range(200):
+    DEEP = {**OBJECT, "properties": {"a": DEEP}}
 
 LATE: list[int] = []
 
@@ -64,6 +70,8 @@ def tools() -> list[dict[str, Any]]:
         ]
     if MODE == "many":
         return [{"name": f"tool_{number}", "inputSchema": OBJECT} for number in range(12_000)]
+    if MODE == "deep-schema":
+        return [{"name": "say", "inputSchema": DEEP}]
     if MODE == "bad-schema":
         return [{"name": "say", "inputSchema": 5}]
     return TOOLS
@@ -145,6 +153,11 @@ def call(number: int, name: str, arguments: dict[str, Any], meta: dict[str, Any]
         case "both":
             content = [{"type": "text", "text": "{}"}, blocks()[0]]
             send({"id": number, "result": {"content": content, "structuredContent": {"n": 1}}})
+        case "deep":
+            send({"id": number, "result": {"content": [], "structuredContent": DEEP}})
+        case "no-result":
+            print(json.dumps({"id": number, "level": "info", "message": "a line of a log"}), flush=True)
+            send({"id": number})
         case "secret":
             text = f"could not sign in with {os.environ['API_TOKEN']}"
             send({"id": number, "result": {"content": [{"type": "text", "text": text}], "isError": True}})

@@ -24,9 +24,13 @@ from tests.systems.support import IDEMPOTENCY_KEY, a_request, failure_of, is_ali
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+on_both_loops = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+"""Also in a quick run: what a loop itself does, it does in its own way."""
+
+
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.slow)])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Run everything here on both."""
+    """Run everything here on both; on the second one with `make test-all`."""
     backend: str = request.param
     return backend
 
@@ -65,6 +69,7 @@ async def test_everything_an_attempt_is_told_crosses_over() -> None:
     assert pid != os.getpid()
 
 
+@on_both_loops
 async def test_a_cancelled_attempt_has_ended_when_the_cancellation_leaves(tmp_path: Path) -> None:
     """The worker and all that it started, here by a time limit; the next attempt gets another worker."""
     pids = tmp_path / "pids"
@@ -158,6 +163,7 @@ async def test_any_executor_does() -> None:
         await system.execute(a_request("add", {"a": 1}))
 
 
+@on_both_loops
 async def test_on_another_executor_a_cancelled_attempt_ends_though_its_call_goes_on() -> None:
     """Best effort: what runs there can't be stopped."""
     begun, may_end = threading.Event(), threading.Event()
@@ -187,6 +193,7 @@ class Closing(Executor):
         return future
 
 
+@on_both_loops
 async def test_a_call_its_executor_drops_is_open() -> None:
     """It may have been dropped in the middle."""
     error = await failure_of(

@@ -23,9 +23,13 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 TOKEN = "planted-secret-4711"
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+on_both_loops = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+"""Also in a quick run: what a loop itself does, it does in its own way."""
+
+
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.slow)])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Both event loops: the client is written for anyio."""
+    """Both event loops: the client is written for anyio; on the second one with `make test-all`."""
     return str(request.param)
 
 
@@ -150,6 +154,7 @@ async def test_connections_are_used_again_and_made_again_after_closing(service: 
         assert service.connections == before + 2
 
 
+@on_both_loops
 async def test_requests_beyond_the_limit_of_connections_wait(service: HttpService) -> None:
     """Ten at once over two connections all come to their end."""
     service.answers["/"] = a_json(1)
@@ -407,6 +412,7 @@ async def test_a_connection_lost_in_between_leaves_open_what_a_post_did(
     assert error.effect_open == (method == "POST")
 
 
+@on_both_loops
 async def test_a_service_that_is_not_there_was_never_asked() -> None:
     """Nobody listens, or the name stands for nothing: nothing is open."""
     for url in (f"http://127.0.0.1:{free_port()}", "http://no-such-host.invalid"):
@@ -417,6 +423,7 @@ async def test_a_service_that_is_not_there_was_never_asked() -> None:
         assert ("127.0.0.1 port" in str(error)) or ("can't be resolved" in str(error))
 
 
+@on_both_loops
 async def test_cancelling_closes_the_connection(service: HttpService) -> None:
     """A service that cares notices."""
     service.answers["/"] = None
@@ -428,6 +435,7 @@ async def test_cancelling_closes_the_connection(service: HttpService) -> None:
         await until(lambda: not service.waiting)
 
 
+@on_both_loops
 async def test_closing_the_system_ends_requests_under_way(service: HttpService) -> None:
     """They fail as unavailable, with their effect open."""
     service.answers["/"] = None

@@ -25,9 +25,9 @@ TOKEN = "planted-secret-4711"
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.slow)])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Both event loops: the client is written for anyio."""
+    """Both event loops: the client is written for anyio; on the second one with `make test-all`."""
     return str(request.param)
 
 
@@ -182,6 +182,7 @@ async def test_numbers_that_are_no_addresses_are_resolved_as_the_system_does() -
 
 
 @needs_openssl
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])  # each has a TLS of its own
 async def test_a_service_has_to_prove_who_it_is(tmp_path: Path) -> None:
     """By the system's authorities, or by the one that is named; or it is not asked to."""
     context, ca_file = certificate(tmp_path, "127.0.0.1")

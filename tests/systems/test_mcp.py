@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from orchestration.errors import SystemUnavailableError
 from orchestration.models import TaskNode
+from orchestration.systems import mcp_stdio
 from orchestration.systems.base import error_record
 from orchestration.systems.mcp import McpServerSpec, McpSystem
 from orchestration.systems.mcp_errors import is_transport, protocol_error, tool_error
@@ -203,7 +204,15 @@ async def test_an_http_server_that_was_restarted_is_found_again() -> None:
     assert value == {"total": 3, "kind": "int"}
 
 
-@pytest.mark.parametrize(("status", "effect_open"), [(429, False), (401, False), (408, True), (502, True)])
+@pytest.mark.parametrize(
+    ("status", "effect_open"),
+    [
+        (429, False),
+        pytest.param(401, False, marks=pytest.mark.slow),
+        pytest.param(408, True, marks=pytest.mark.slow),
+        (502, True),
+    ],
+)
 async def test_a_status_that_refuses_a_call_leaves_nothing_open(
     tmp_path: Path, status: int, effect_open: bool
 ) -> None:
@@ -326,8 +335,9 @@ async def test_a_server_that_can_not_be_reached_says_why(spec: McpServerSpec, re
     assert system.generation == 3
 
 
-async def test_a_server_that_does_not_answer_is_given_up_and_ended() -> None:
+async def test_a_server_that_does_not_answer_is_given_up_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """After its time limit; the process does not stay."""
+    monkeypatch.setattr(mcp_stdio, "LEAVE_SECONDS", 0.1)
     system = McpSystem(McpServerSpec(command="sleep", args=["60"], connect_timeout_seconds=0.2))
     async with running(system):
         error = await failure_of(system, a_request("x"))

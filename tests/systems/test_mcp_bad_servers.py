@@ -164,6 +164,35 @@ async def test_a_schema_that_is_none_makes_the_server_unusable_and_says_so() -> 
     assert "inputSchema" in str(error)
 
 
+async def test_a_schema_nested_too_deeply_to_be_read_makes_the_server_unusable_and_says_so() -> None:
+    """At once, not after the time in which it might have answered."""
+    system = McpSystem(raw_server("deep-schema", connect_timeout_seconds=60.0))
+    with anyio.fail_after(10):
+        async with running(system):
+            error = await failure_of(system, a_request("say", {"text": "hi"}))
+            health = await system.check()
+
+    assert (error.code, error.effect_open) == ("system_unavailable", False)
+    assert "the server's answer could not be read: Invalid JSON: recursion limit exceeded" in str(error)
+    assert "could not be read" in health.detail
+
+
+@pytest.mark.parametrize(
+    ("tool", "why"), [("deep", "Invalid JSON: recursion limit exceeded"), ("no-result", "")]
+)
+async def test_an_answer_that_is_no_message_fails_its_call_alone(tool: str, why: str) -> None:
+    """The tool has run; a line of a log with the same id is none."""
+    system = McpSystem(raw_server())
+    with anyio.fail_after(10):
+        async with running(system):
+            error = await failure_of(system, a_request(tool))
+            after = await system.execute(a_request("say", {"text": "hi"}))
+
+    assert (error.code, error.retryable, error.effect_open) == ("invalid_output", False, True)
+    assert f"the server's answer could not be read: {why}" in str(error)
+    assert (after, system.generation) == ("hi", 1)
+
+
 async def test_a_bad_server_hinders_no_other() -> None:
     """They are asked together, and each is told by its own name."""
     systems = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from orchestration.errors import AttemptFailedError, InvalidArgumentError
 from orchestration.ports import Progress
+from orchestration.systems import worker_process
 from orchestration.systems.open_effects import leaves_effect_open
 from orchestration.systems.process_pool import ProcessOptions, ProcessPool
 from orchestration.systems.signs import Heartbeat, ProgressReport, RemoteFunction
@@ -102,6 +104,80 @@ def test_what_a_dead_worker_has_started_is_ended(a_pool: Pools, tmp_path: Path) 
     failure(a_pool().submit(functions.leave_and_die, str(tmp_path / "pids")))
 
     assert not any(is_alive(pid) for pid in pids_in(tmp_path / "pids"))
+
+
+GARBAGE = {
+    "text": b"garbage\n" * 100,
+    "a-length-and-no-message": b"\x00\x00\x00\x07garbage",
+    "another-message": (data := pickle.dumps("garbage")) and len(data).to_bytes(4, "big") + data,
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_a_worker_that_writes_garbage_to_its_pipe_is_ended(a_pool: Pools, garbage: bytes) -> None:
+    """What it did is open; the next call gets a new worker."""
+    pool = a_pool()
+    first = pool.submit(functions.pid).result(5)
+
+    error = failure(pool.submit(functions.write_everywhere, garbage))
+
+    assert (error.code, error.effect_open) == ("worker_died", True)
+    assert "wrote to the pipe of its answers what is no answer (it begins" in str(error)
+    assert "garbage" in str(error)
+    assert not is_alive(first)
+    assert pool.submit(functions.add, 1).result(5) == 3
+
+
+def test_a_worker_that_begins_a_message_and_never_ends_it_can_be_cancelled(
+    a_pool: Pools, tmp_path: Path
+) -> None:
+    """Nobody waits for the rest."""
+    pool = a_pool()
+    future = pool.submit(functions.write_everywhere, b"\x00\x10\x00\x00half", str(tmp_path / "pid"))
+    assert holds_soon((tmp_path / "pid").exists)
+
+    future.cancel()
+
+    assert isinstance(future.exception(5), concurrent.futures.CancelledError)
+    assert not is_alive(pids_in(tmp_path / "pid")[0])
+    assert pool.submit(functions.add, 1).result(5) == 3
+
+
+def test_a_call_whose_worker_does_not_read_it_can_be_cancelled(a_pool: Pools) -> None:
+    """It is more than the pipe holds, and the worker stands still."""
+    pool = a_pool(kill_grace_seconds=0.05)
+    pid = pool.submit(functions.pid).result(5)
+    os.kill(pid, signal.SIGSTOP)
+    future = pool.submit(functions.show, {"text": "x" * 4_000_000})
+    assert holds_soon(future.running)
+
+    future.cancel()
+
+    assert isinstance(future.exception(5), concurrent.futures.CancelledError)
+    assert not is_alive(pid)
+    assert pool.submit(functions.add, 1).result(5) == 3
+
+
+def test_large_values_go_both_ways(a_pool: Pools) -> None:
+    """Far more than the pipe holds at once."""
+    sent = {"text": "x" * 4_000_000}
+
+    assert a_pool().submit(functions.show, sent).result(10) == sent
+
+
+def test_a_result_that_is_too_large_is_told_with_its_size(
+    a_pool: Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker says so itself, and goes on."""
+    monkeypatch.setattr(worker_process, "MAX_MESSAGE_BYTES", 100_000)
+    pool = a_pool()
+    first = pool.submit(functions.pid).result(5)
+
+    error = failure(pool.submit(functions.show, {"text": "x" * 100_000}))
+
+    assert (error.code, error.retryable, error.effect_open) == ("unpicklable_result", False, True)
+    assert "bytes; at most 100,000 are allowed" in str(error)
+    assert pool.submit(functions.pid).result(5) == first
 
 
 def test_cancelling_a_running_call_ends_the_work(a_pool: Pools, tmp_path: Path) -> None:

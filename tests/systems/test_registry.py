@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import anyio
@@ -13,7 +14,7 @@ from orchestration.errors import InvalidArgumentError
 from orchestration.models import TaskNode
 from orchestration.ports import AttemptRequest, Health, ToolInfo
 from orchestration.systems.function import FunctionSystem
-from orchestration.systems.registry import SystemRegistry
+from orchestration.systems.registry import Survey, SystemRegistry
 from tests.systems.support import until
 
 pytestmark = pytest.mark.anyio
@@ -286,3 +287,47 @@ async def test_nobody_waits_again_for_a_system_that_has_just_not_answered_in_tim
         assert [tool.name for tool in second["other"].tools] == ["t"]
         registry._silent.clear()
         assert (await registry.survey())["silent"].error is None
+
+
+def has_t(found: Mapping[str, Survey]) -> bool:
+    """Whether some system answered that it has the tool `t`."""
+    return any(tool.name == "t" for survey in found.values() for tool in survey.tools)
+
+
+async def test_nobody_waits_long_for_a_system_without_which_the_others_are_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor again soon after; where the others are not enough, it is asked, and counts as soon as it answers."""
+    monkeypatch.setattr("orchestration.systems.registry.PATIENCE_SECONDS", 0.05)
+    silent = Recording(hangs=True)
+    async with SystemRegistry({"silent": silent, "other": Recording()}) as registry:
+        with anyio.fail_after(5):
+            first = await registry.survey(timeout_seconds=3600, is_enough=has_t)
+            silent._hangs = False
+            second = await registry.survey(timeout_seconds=3600, is_enough=has_t)
+            third = await registry.survey(timeout_seconds=3600, is_enough=lambda found: "silent" in found)
+            fourth = await registry.survey(timeout_seconds=3600, is_enough=has_t)
+
+    assert first["silent"].error == second["silent"].error == "no answer within 0.05 s"
+    assert list(first) == ["silent", "other"]
+    assert [survey.error for survey in (*third.values(), *fourth.values())] == [None] * 4
+
+
+async def test_a_slow_system_is_waited_for_while_the_others_are_not_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beyond the patience that there is for what nobody needs; the rest of that ends with its answer."""
+    monkeypatch.setattr("orchestration.systems.registry.PATIENCE_SECONDS", 0.02)
+
+    class Slow(Recording):
+        async def list_tools(self) -> list[ToolInfo]:
+            await anyio.sleep(0.1)
+            return await super().list_tools()
+
+    systems: dict[str, Any] = {"hangs": Recording(hangs=True), "slow": Slow()}
+    async with SystemRegistry(systems) as registry:
+        with anyio.fail_after(5):
+            found = await registry.survey(timeout_seconds=3600, is_enough=has_t)
+        systems["hangs"]._hangs = False
+
+    assert [survey.error for survey in found.values()] == ["no answer within 0.02 s", None]

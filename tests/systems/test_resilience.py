@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestration import FunctionSystem, TaskDAG, TaskNode, create_advanced_task_orchestrator
@@ -11,7 +13,7 @@ from orchestration.models import ErrorRecord
 from orchestration.systems.breaker import BreakerState
 from orchestration.systems.health import Rate, SystemPolicy
 from orchestration.systems.resilience import Resilience
-from orchestration.systems.verdicts import Verdict, verdict_on
+from orchestration.systems.verdicts import Verdict, asks_for_rest, verdict_on
 
 DOWN = ErrorRecord(code="system_unavailable", message="refused", retryable=True)
 SLOW = ErrorRecord(code="timeout", message="took too long", retryable=True, effect_open=True)
@@ -75,6 +77,22 @@ def test_a_tool_that_hangs_is_not_asked_while_its_neighbours_are() -> None:
     health = resilience.story("s")
     assert health.state is BreakerState.CLOSED
     assert list(health.open_tools or {}) == ["t"]
+
+
+def test_a_tool_s_breaker_survives_what_was_under_way_before_there_was_one() -> None:
+    """Fifty at once that all run out of time count together, up to the change of state, and not beyond."""
+    resilience = Resilience(Hands())
+    under_way = [resilience.admit("s", "mcp", "t") for _ in range(8)]
+
+    for ticket in under_way[:4]:
+        ticket.ended(SLOW)
+    resilience.admit("s", "mcp", "t").ended(SLOW)
+    opened = refusal(resilience)
+    for ticket in under_way[4:]:
+        ticket.ended(SLOW)
+
+    assert "5 failures in a row" in str(opened)
+    assert str(refusal(resilience)) == str(opened)
 
 
 def test_a_system_without_tools_that_hangs_is_not_asked() -> None:
@@ -191,6 +209,38 @@ def test_too_many_requests_close_the_gate_for_as_long_as_was_asked() -> None:
     assert (first, second, rest) == (1_007_000_000, 1_010_000_000, 2.0)
     assert [gate.closed_until_us for _, gate in told] == [1_007_000_000, 1_010_000_000, None]
     assert resilience.story("s").state is BreakerState.CLOSED
+
+
+def test_only_what_began_after_a_rest_doubles_the_next_one() -> None:
+    """Twenty that were under way when the first was told "too many requests" are told the same."""
+    clock = Hands()
+    resilience = Resilience(clock)
+    under_way = [resilience.admit("s", "http", "t") for _ in range(20)]
+    busy = ErrorRecord(code="http_429", message="", retryable=True)
+
+    for ticket in under_way[:-1]:
+        clock.at += 0.001
+        ticket.ended(busy)
+    rest = resilience.story("s").rest_seconds
+    under_way[-1].ended(replace(busy, retry_after_seconds=30.0))
+
+    assert rest is not None
+    assert 0.9 < rest < 1.0
+    assert resilience.story("s").rest_seconds == 30.0, "who says for how long is believed"
+
+
+@pytest.mark.parametrize(
+    ("error", "asks"),
+    [
+        (ErrorRecord(code="rate_limited", message=""), True),
+        (ErrorRecord(code="http_429", message="", retryable=True), True),
+        (ErrorRecord(code="http_503", message="", retryable=True, retry_after_seconds=5.0), True),
+        (ErrorRecord(code="http_503", message="", retryable=True), False),
+        (ErrorRecord(code="circuit_open", message="", retryable=True, retry_after_seconds=5.0), False),
+    ],
+)
+def test_what_asks_for_a_rest_is_the_same_for_all_kinds(error: ErrorRecord, asks: bool) -> None:
+    assert asks_for_rest(error) is asks
 
 
 def test_timeouts_lower_the_limit_of_other_peoples_systems() -> None:

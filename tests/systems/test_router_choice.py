@@ -182,6 +182,34 @@ def test_a_tool_is_meant_only_where_its_whole_name_is_said() -> None:
     assert not plainly_means("Write the file", "read_file", {"path": "a"}, SCHEMA)
     assert not plainly_means("Read the file", "read_file", {"path": "a"}, None)
     assert not plainly_means("List everything", "list", {}, {"properties": {}})
+    assert not plainly_means("Delete the file", "delete", {"path": "a"}, SCHEMA), (
+        "one word is said of anything"
+    )
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "Do not delete the file; tell me how large it is",
+        "Don't delete the file",
+        "DON\u2019T delete the file",
+        "dont delete the file",
+        "You mustn't delete this file",
+        "Never delete a file",
+        "Look at the file without deleting it, or: delete file",
+        "There must be no delete of the file",
+        "Read the file instead of a delete",
+        "Move the file rather  than delete it",
+        "Avoid anything that may delete the file",
+        "Only look at the file that they want to delete",
+        "Delete every file except this one",
+        "delete_file is what you must not_call",
+    ],
+)
+def test_a_description_that_forbids_anything_means_no_tool(description: str) -> None:
+    """The tool whose name it says may be the one that is forbidden."""
+    assert plainly_means("Please delete the file; note which one", "delete_file", {"path": "a"}, SCHEMA)
+    assert not plainly_means(description, "delete_file", {"path": "a"}, SCHEMA)
 
 
 @pytest.mark.anyio

@@ -6,11 +6,13 @@ import pytest
 
 from orchestration.engine.effects import FindItems, GatherOutputs
 from orchestration.engine.graph import present_graph, strict_order
+from orchestration.engine.inputs import Routes
 from orchestration.errors import NotPossibleError
 from orchestration.models import (
     OrchestrationMode,
     OrchestrationStatus,
     TaskNode,
+    TaskStatus,
 )
 from tests.engine_kit import Bench, graph, plan
 from tests.unit.engine_starts import TOO_MANY, expanded, family, listed, part, started
@@ -474,3 +476,18 @@ def test_an_item_nobody_knows_the_end_of_is_skipped_with_its_list() -> None:
     bench.succeed("up")
 
     assert bench.statuses() == {"up": "completed", "each": "skipped", "each[0]": "skipped"}
+
+
+def test_a_part_that_comes_while_its_parent_is_to_begin_anew_waits_for_what_the_parent_waits_for() -> None:
+    """What feeds the parent feeds the part, decided or not."""
+    bench = Bench(graph([TaskNode("up"), TaskNode("whole"), TaskNode("one", parent="whole")], "up whole?"))
+    bench.start()
+    bench.fail("up")
+    bench.fail("one")
+    bench.retry()
+    bench.edit(added=(TaskNode("two", parent="whole"),), routes=Routes(systems={"two": "here"}))
+    assert bench.statuses() == {"up": "running", "whole": "pending", "one": "pending", "two": "pending"}
+
+    bench.succeed("up")
+
+    assert (bench.task("one").status, bench.task("two").status) == (TaskStatus.RUNNING, TaskStatus.RUNNING)
