@@ -377,12 +377,15 @@ class Driven:
             asked.pop(task_id, None)
 
     def all_went_on_without(self, task_id: TaskId) -> set[TaskId]:
-        """Return the upstreams that were retried when the task, or what it lies in, was ready or had begun."""
+        """Return the upstreams that were retried when the task, or what it lies in, was ready or had begun.
+
+        What an alternative has put in the place of one stands for it.
+        """
         found = set(self.went_on_without[task_id])
         while (parent := self.state.tasks[task_id].node.parent) is not None:
             task_id = parent
             found |= self.went_on_without[task_id]
-        return found
+        return found | {self.state.current(upstream) for upstream in found}
 
     def digest(self, task: TaskState) -> str:
         """Return the identity of what an attempt of a task would do now."""
