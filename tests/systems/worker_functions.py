@@ -104,7 +104,7 @@ def leave_and_die(path: str) -> None:
 
 def write_everywhere(text: bytes, path: str = "") -> str:
     """Write to every file this process has, and wait for ever where there is a path to say so in."""
-    for number in range(3, 20):
+    for number in range(3, 4096):  # a pipe keeps the number it had in the parent, which may have many files
         with contextlib.suppress(OSError):
             os.write(number, text)
     if path:
