@@ -74,7 +74,7 @@ async def call(server: Target, era: str, tool: str, **arguments: object) -> Any:
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 @pytest.mark.parametrize("transport", ["stdio", "http"])
 async def test_the_inspector_lists_the_tools_and_calls_each(place: Place, transport: str, era: str) -> None:
-    """Seven tools, each called, two resources; over both transports and in both eras."""
+    """Ten tools, each called, two resources; over both transports and in both eras."""
     with anyio.fail_after(230):
         async with target_over(transport, place) as target:
             listed = await inspect(target, era, "tools/list", "--strict")
@@ -93,6 +93,13 @@ async def test_the_inspector_lists_the_tools_and_calls_each(place: Place, transp
             )
             place.let_go()
             metrics = await call(target, era, "get_metrics", scope="orchestration", id="inspected-1")
+            found = await call(target, era, "list_systems", query="the process id")
+            offered = {"dag_id": "offered", "tasks": [{"task_id": "judge", "system_preference": "agent"}]}
+            await call(target, era, "execute_dag", dag=offered)
+            claimed = await call(target, era, "claim_task", worker="inspector", wait_seconds=10)
+            reported = await call(
+                target, era, "report_task", claim=claimed["claim"], status="done", output={"fine": True}
+            )
             output = await inspect(
                 target, era, "resources/read", "--uri", "orchestration://inspected-1/tasks/pid/output"
             )
@@ -106,6 +113,9 @@ async def test_the_inspector_lists_the_tools_and_calls_each(place: Place, transp
         "control_orchestration",
         "read_output",
         "get_metrics",
+        "list_systems",
+        "claim_task",
+        "report_task",
     ]
     assert planned["state"] == "planned"
     assert looked["revision"] == 1
@@ -114,5 +124,8 @@ async def test_the_inspector_lists_the_tools_and_calls_each(place: Place, transp
     assert text["text"].isdecimal()
     assert [outcome["outcome"] for outcome in cancelled["outcomes"]] == ["done"]
     assert metrics["metrics"]["tasks_completed"] == 1
+    assert [tool["tool"] for tool in found["tools"]][:1] == ["pid"]
+    assert claimed["task"] == "judge"
+    assert (reported["outcome"], reported["verified"]) == ("accepted", True)
     assert output["contents"][0]["text"].isdecimal()
     assert [resource["uri"] for resource in resources["resources"]] == ["orchestration://list"]
