@@ -41,7 +41,7 @@ from orchestration.engine.policy import required_descendants
 from orchestration.engine.splice import plan_revision
 from orchestration.engine.state import State
 from orchestration.engine.task_state import TaskState
-from orchestration.models import ErrorRecord, Json, OrchestrationStatus, TaskStatus
+from orchestration.models import AGENT, ErrorRecord, Json, OrchestrationStatus, TaskStatus
 
 _LATE = frozenset({TaskStatus.OFFERED, TaskStatus.READY, TaskStatus.RETRYING, TaskStatus.UNKNOWN})
 """Statuses of a task whose latest claim has run out, and which nobody else has taken."""
@@ -55,7 +55,7 @@ class Claims(Answers):
     def _offer_described(self, item: OfferDescribed) -> None:
         """Offer a task whose brief is written."""
         known = self._driven_task(item.orchestration_id, item.task_id)
-        if known is None or item.number != known[1].offers + 1:
+        if known is None or item.number != known[1].offers + 1 or known[1].system != AGENT:
             return  # it was written for an offer that was made since, or is not to be made any more
         found = self._asked_first(item.orchestration_id, item.task_id, item.generation)
         if found is None:

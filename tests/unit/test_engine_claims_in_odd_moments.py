@@ -12,7 +12,7 @@ from orchestration.engine.inputs import (
     ReportClaim,
     TaskDefaults,
 )
-from orchestration.models import Acceptance, ErrorRecord, OrchestrationMode, TaskStatus
+from orchestration.models import Acceptance, CachePolicy, ErrorRecord, OrchestrationMode, TaskStatus
 from tests.engine_kit import SECOND
 from tests.unit.test_engine_claims import LEASE, Desk, agent_task
 
@@ -135,3 +135,27 @@ def test_a_lease_that_was_found_to_hold_is_looked_at_again_when_it_should_end() 
         assert len(desk.took(LookAtClaim)) == 1
         desk.looked("a", is_expired=False, again_in=LEASE)
     assert desk.engine.next_deadline_us() == desk.now_us + round(LEASE * SECOND)
+
+
+def test_a_brief_of_a_task_that_goes_on_elsewhere_by_now_offers_nothing() -> None:
+    """It was asked for before a late report, which was not accepted, sent the task to another system."""
+    task = agent_task(acceptance=Acceptance(condition="output.ok"), cache=CachePolicy(60), max_retries=1)
+    desk = Desk([task], others={"a": ("elsewhere",)}).begin()
+    desk.claim("a")
+    desk.wait(LEASE)
+    desk.looked("a")
+    desk.wait(1.0)
+    (asked,) = desk.took(DescribeOffer)
+    desk.report("a", "done", value={"ok": False})
+    (check,) = desk.took(CheckAcceptance)
+    refusal = ErrorRecord(code="not_accepted", message="no", retryable=True)
+    desk.tell(
+        AcceptanceAnswer(
+            orchestration_id="o", task_id="a", attempt=1, output=check.output, error=refusal, jitter=0.5
+        )
+    )
+    assert (desk.status("a"), desk.task("a").system) == (TaskStatus.READY, "elsewhere")
+
+    late = OfferDescribed(orchestration_id="o", task_id="a", generation=asked.generation, number=asked.number)
+
+    assert desk.tell(late).events == []
