@@ -474,7 +474,7 @@ ELSEWHERE = (
 WORKERS_ALONE: type[EngineMachine] = type("WorkersAlone", (AgentEngineMachine,), dict.fromkeys(ELSEWHERE))
 
 QUICK = settings(
-    max_examples=200, stateful_step_count=45, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=250, stateful_step_count=45, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 
